@@ -1,0 +1,54 @@
+//! flowproxy carries flow records (NetFlow, IPFIX) from the devices of a site to a remote collector: over one
+//! TLS 1.3 gRPC stream, kept on disk until acknowledged, none lost and none twice.
+//!
+//! # The data's way
+//!
+//! ```text
+//! exporters --UDP--> ingest --> shard (wire > batch) --> spool --> uplink ==TLS==> collector --> sinks
+//! ```
+//!
+//! The `mod` lines below stand in that order.
+//!
+//! # Layers
+//!
+//! | layer | modules | may use |
+//! |---|---|---|
+//! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `uplink::session`, `uplink::backoff`, `collector::session` | each other |
+//! | outside world | `ingest`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
+//!
+//! `tests/layers.rs` checks who imports whom.
+//!
+//! # Words
+//!
+//! exporter (sends us flow) · observation domain · template · options template · set · record · datagram ·
+//! layout (the fields of a record and where they lie) · group (records of one layout) · run (records of one
+//! datagram in a group) · batch · segment · frame · sequence · mark (what the collector has made durable) ·
+//! lane (one writer's life) · position (what the proxy knows to be acked) · ack · window · proxy (the edge
+//! end) · collector (the far end) · sink (where the collector writes) · source (what the generator reads) ·
+//! shard · spool · uplink.
+
+pub mod config;
+pub mod proto;
+
+pub mod flow;
+pub mod wire;
+
+pub mod batch;
+pub mod ingest;
+pub mod shard;
+
+pub mod spool;
+
+pub mod tls;
+pub mod uplink;
+
+pub mod collector;
+
+pub mod generator;
+
+pub mod admin;
+pub mod cli;
+pub mod demo;
+pub mod metrics;
+pub mod proxy;

@@ -1,0 +1,1 @@
+//! Certificates and the one place that knows rustls.
