@@ -1,1 +1,298 @@
-//! (module metrics)
+//! Every metric in one list: what it is called, what it counts, where it is counted.
+//!
+//! A role (proxy, collector) has one [`Registry`], made at its start, with all of its metrics in it at zero. Labels
+//! are fixed sets known at compile time, never something that came from the network. Modules count into their own
+//! `Metrics`; this file gives those counters their names. The terms of the loss ledger are among them, each counted
+//! where it happens and none of them a difference:
+//!
+//! ```text
+//! datagrams received = accepted + truncated + unreadable (reason) + shed
+//! sets in accepted   = decoded + held now + undecoded (reason)
+//! records decoded    = dropped (reason) + in the open batch + batched
+//! raw accepted       = raw dropped (reason) + in the open batch + raw batched
+//! ```
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters of one kind of event, told apart by a label from a fixed set.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    label: &'static str,
+    family: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Labelled {
+    /// Counters of every value in `values`, all at zero.
+    pub fn new(label: &'static str, values: &[&'static str]) -> Self {
+        let family = Family::<_, Counter>::default();
+        for value in values {
+            drop(family.get_or_create(&[(label, *value)]));
+        }
+        Self { label, family }
+    }
+
+    /// Counts `n` more events of `value`.
+    pub fn add(&self, value: &'static str, n: u64) {
+        self.family.get_or_create(&[(self.label, value)]).inc_by(n);
+    }
+
+    /// Events of `value` so far.
+    pub fn get(&self, value: &'static str) -> u64 {
+        self.family.get(&[(self.label, value)]).map_or(0, |counter| counter.get())
+    }
+}
+
+/// What shards count: from the socket's buffer to the queue of the spool. Cheap to clone; clones share counters.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    /// Datagrams read from the sockets.
+    pub datagrams_received: Counter,
+    /// Bytes of those, UDP payload.
+    pub bytes_received: Counter,
+    /// Datagrams whose header could be read, and raw datagrams that were taken.
+    pub datagrams_accepted: Counter,
+    /// Datagrams longer than the buffer (MSG_TRUNC).
+    pub datagrams_truncated: Counter,
+    /// Datagrams of which nothing could be read, by [`Ingest::UNREADABLE`].
+    pub datagrams_unreadable: Labelled,
+    /// Datagrams read from the socket and given up because our own queue was full.
+    pub datagrams_shed: Counter,
+    /// Datagrams that the kernel dropped because a socket's buffer was full (SO_MEMINFO).
+    pub datagrams_dropped_by_kernel: Counter,
+    /// Sets of which every record was decoded, template sets among them.
+    pub sets_decoded: Counter,
+    /// Sets that could not be decoded, by [`Ingest::UNDECODED`].
+    pub sets_undecoded: Labelled,
+    /// Bytes of those.
+    pub set_bytes_undecoded: Counter,
+    /// Sets that wait for their template now.
+    pub sets_held: Gauge,
+    /// Records decoded; count them with [`Ingest::count_decoded`].
+    pub records_decoded: Counter,
+    /// The same by [`Ingest::KINDS`].
+    pub records_by_kind: Labelled,
+    /// Records lost before they were numbered, by [`Ingest::DROPPED`].
+    pub records_dropped: Labelled,
+    /// Records in batches that the spool has taken.
+    pub records_batched: Counter,
+    /// Raw datagrams taken.
+    pub raw_accepted: Counter,
+    /// Raw datagrams lost before they were numbered, by [`Ingest::DROPPED`].
+    pub raw_dropped: Labelled,
+    /// Raw datagrams in batches that the spool has taken.
+    pub raw_batched: Counter,
+    /// Batches closed, by [`Ingest::CLOSED`].
+    pub batches_sealed: Labelled,
+    /// Bytes of batches before they were packed.
+    pub batch_plain_bytes: Counter,
+    /// Bytes of batches after.
+    pub batch_packed_bytes: Counter,
+    /// Templates known now, options templates among them.
+    pub templates: Gauge,
+    /// Templates that came anew with another layout than before.
+    pub templates_changed: Counter,
+    /// Templates given up because an exporter, or all of them, had too many.
+    pub templates_evicted: Counter,
+    /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
+    pub template_withdrawals: Labelled,
+    /// Exporters (address, port) that have state now.
+    pub exporters: Gauge,
+    /// Exporters given up because there were too many.
+    pub exporters_evicted: Counter,
+}
+
+impl Ingest {
+    /// Why nothing of a datagram could be read.
+    pub const UNREADABLE: [&str; 4] = ["short", "version", "length", "count"];
+    /// Why a set could not be decoded.
+    pub const UNDECODED: [&str; 5] = ["no_template", "length", "template", "reserved", "limit"];
+    /// What decoded records are.
+    pub const KINDS: [&str; 2] = ["flow", "options"];
+    /// Why records and raw datagrams are lost before they have a number.
+    pub const DROPPED: [&str; 3] = ["queue_full", "spool_full", "spool_ended"];
+    /// What closed a batch.
+    pub const CLOSED: [&str; 4] = ["records", "bytes", "age", "end"];
+    /// What became of a template withdrawal.
+    pub const WITHDRAWALS: [&str; 2] = ["obeyed", "ignored"];
+
+    /// All at zero, belonging to no registry yet.
+    pub fn new() -> Self {
+        Self {
+            datagrams_received: Counter::default(),
+            bytes_received: Counter::default(),
+            datagrams_accepted: Counter::default(),
+            datagrams_truncated: Counter::default(),
+            datagrams_unreadable: Labelled::new("reason", &Self::UNREADABLE),
+            datagrams_shed: Counter::default(),
+            datagrams_dropped_by_kernel: Counter::default(),
+            sets_decoded: Counter::default(),
+            sets_undecoded: Labelled::new("reason", &Self::UNDECODED),
+            set_bytes_undecoded: Counter::default(),
+            sets_held: Gauge::default(),
+            records_decoded: Counter::default(),
+            records_by_kind: Labelled::new("kind", &Self::KINDS),
+            records_dropped: Labelled::new("reason", &Self::DROPPED),
+            records_batched: Counter::default(),
+            raw_accepted: Counter::default(),
+            raw_dropped: Labelled::new("reason", &Self::DROPPED),
+            raw_batched: Counter::default(),
+            batches_sealed: Labelled::new("by", &Self::CLOSED),
+            batch_plain_bytes: Counter::default(),
+            batch_packed_bytes: Counter::default(),
+            templates: Gauge::default(),
+            templates_changed: Counter::default(),
+            templates_evicted: Counter::default(),
+            template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
+            exporters: Gauge::default(),
+            exporters_evicted: Counter::default(),
+        }
+    }
+
+    /// Counts decoded records, in total and by kind.
+    pub fn count_decoded(&self, flow: u64, options: u64) {
+        self.records_decoded.inc_by(flow.saturating_add(options));
+        for (kind, records) in [("flow", flow), ("options", options)] {
+            if records > 0 {
+                self.records_by_kind.add(kind, records);
+            }
+        }
+    }
+
+    /// Records lost before they were numbered, for whatever reason.
+    pub fn records_dropped_total(&self) -> u64 {
+        Self::DROPPED.iter().map(|reason| self.records_dropped.get(reason)).sum()
+    }
+
+    fn register(&self, into: &mut Registry) {
+        self.register_datagrams(into);
+        self.register_records(into);
+        self.register_batches(into);
+        self.register_templates(into);
+    }
+
+    fn register_datagrams(&self, into: &mut Registry) {
+        counter(into, "datagrams_received", "Datagrams read from the sockets", &self.datagrams_received);
+        counter(into, "datagrams_received_bytes", "Bytes of those, UDP payload", &self.bytes_received);
+        counter(into, "datagrams_accepted", "Datagrams whose header was read", &self.datagrams_accepted);
+        counter(
+            into,
+            "datagrams_truncated",
+            "Datagrams too long to be read whole",
+            &self.datagrams_truncated,
+        );
+        labelled(into, "datagrams_unreadable", "Datagrams not read, by reason", &self.datagrams_unreadable);
+        counter(into, "datagrams_shed", "Datagrams given up at our own queue", &self.datagrams_shed);
+        let drops = &self.datagrams_dropped_by_kernel;
+        counter(into, "kernel_dropped_datagrams", "Datagrams dropped at a full socket buffer", drops);
+        counter(into, "raw_accepted_datagrams", "Raw datagrams taken", &self.raw_accepted);
+        labelled(into, "raw_dropped_datagrams", "Raw datagrams lost before a number", &self.raw_dropped);
+        counter(into, "raw_batched_datagrams", "Raw datagrams handed to the spool", &self.raw_batched);
+    }
+
+    fn register_records(&self, into: &mut Registry) {
+        counter(into, "sets_decoded", "Sets decoded whole", &self.sets_decoded);
+        labelled(into, "sets_undecoded", "Sets not decoded, by reason", &self.sets_undecoded);
+        counter(into, "sets_undecoded_bytes", "Bytes of those", &self.set_bytes_undecoded);
+        gauge(into, "sets_held", "Sets waiting for their template", &self.sets_held);
+        counter(into, "records_decoded", "Records decoded", &self.records_decoded);
+        labelled(into, "decode_records", "Records decoded, by kind", &self.records_by_kind);
+        labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
+        counter(into, "records_batched", "Records handed to the spool", &self.records_batched);
+    }
+
+    fn register_batches(&self, into: &mut Registry) {
+        labelled(into, "batches_sealed", "Batches closed, by what closed them", &self.batches_sealed);
+        counter(into, "batch_plain_bytes", "Bytes of batches before packing", &self.batch_plain_bytes);
+        counter(into, "batch_packed_bytes", "Bytes of batches after packing", &self.batch_packed_bytes);
+    }
+
+    fn register_templates(&self, into: &mut Registry) {
+        gauge(into, "templates_known", "Templates known", &self.templates);
+        counter(into, "templates_changed", "Templates that changed their layout", &self.templates_changed);
+        counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
+        labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);
+        gauge(into, "exporters_known", "Exporters that have state", &self.exporters);
+        counter(into, "exporters_evicted", "Exporters given up at a limit", &self.exporters_evicted);
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The proxy's metrics under their names.
+pub fn proxy(ingest: &Ingest) -> Registry {
+    let mut registry = Registry::with_prefix("flowproxy");
+    ingest.register(&mut registry);
+    registry
+}
+
+fn counter(into: &mut Registry, name: &str, help: &str, counter: &Counter) {
+    into.register(name, help, counter.clone());
+}
+
+fn gauge(into: &mut Registry, name: &str, help: &str, gauge: &Gauge) {
+    into.register(name, help, gauge.clone());
+}
+
+fn labelled(into: &mut Registry, name: &str, help: &str, counters: &Labelled) {
+    into.register(name, help, counters.family.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Each sample's name with its labels, and its value.
+    fn samples(registry: &Registry) -> BTreeMap<String, String> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    #[test]
+    fn names_of_the_contract_have_one_sample_each() {
+        let ingest = Ingest::new();
+        ingest.datagrams_received.inc_by(3);
+        ingest.count_decoded(40, 2);
+        let samples = samples(&proxy(&ingest));
+        assert_eq!(samples["flowproxy_datagrams_received_total"], "3");
+        assert_eq!(samples["flowproxy_records_decoded_total"], "42");
+        assert_eq!(samples["flowproxy_decode_records_total{kind=\"options\"}"], "2");
+        for name in ["flowproxy_datagrams_received_total", "flowproxy_records_decoded_total"] {
+            assert_eq!(samples.keys().filter(|key| key.starts_with(name)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn every_label_is_there_from_the_start() {
+        let samples = samples(&proxy(&Ingest::new()));
+        for reason in Ingest::UNREADABLE {
+            assert_eq!(samples[&format!("flowproxy_datagrams_unreadable_total{{reason=\"{reason}\"}}")], "0");
+        }
+    }
+
+    #[test]
+    fn gauges_do_not_end_in_total() {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &proxy(&Ingest::new())).unwrap();
+        for line in text.lines().filter(|line| line.starts_with("# TYPE") && line.ends_with("gauge")) {
+            assert!(!line.contains("_total"), "{line}");
+        }
+    }
+
+    #[test]
+    fn clones_share_their_counters() {
+        let ingest = Ingest::new();
+        let other = ingest.clone();
+        other.records_dropped.add("queue_full", 5);
+        assert_eq!(ingest.records_dropped_total(), 5);
+    }
+}
