@@ -1,0 +1,183 @@
+//! The proxy's config.
+
+use super::fields::Fields;
+use super::{Admin, Log, Shutdown, Tls, same_address};
+use http::Uri;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What `flowproxy run` does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[uplink]`
+    pub uplink: Uplink,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[spool]`
+    pub spool: Spool,
+    /// `[batch]`
+    pub batch: Batch,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[shutdown]`
+    pub shutdown: Shutdown,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// Where flow comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses whose datagrams are decoded.
+    pub udp: Vec<SocketAddr>,
+    /// Addresses whose datagrams are forwarded unread.
+    pub raw: Vec<SocketAddr>,
+    /// Threads that receive.
+    pub shards: usize,
+    /// Bytes of kernel buffer to ask for, each socket.
+    pub receive_buffer: usize,
+    /// Template withdrawals over UDP take effect.
+    pub obey_udp_withdrawals: bool,
+}
+
+/// Where flow goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Collectors of one mark store, each `https://HOST:PORT`; at least one.
+    pub endpoints: Vec<Uri>,
+    /// The most that is sent, in bytes per second.
+    pub max_rate: Option<u64>,
+}
+
+/// Where batches wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The most that it takes on disk.
+    pub max_bytes: u64,
+    /// How long a batch may wait for its fsync.
+    pub commit_interval: Duration,
+}
+
+/// What closes a batch: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Records, at most 65,536.
+    pub max_records: usize,
+    /// Bytes before packing.
+    pub max_bytes: usize,
+    /// Age of its first record.
+    pub max_delay: Duration,
+}
+
+impl Default for Batch {
+    #[expect(clippy::expect_used, reason = "a test reads every default of the table")]
+    fn default() -> Self {
+        let mut fields = Fields::new(super::Role::Proxy, Path::new(""), std::collections::BTreeMap::new());
+        batch(&mut fields).expect("the table's defaults can be read")
+    }
+}
+
+const GIB: u64 = 1 << 30;
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9441);
+
+/// Takes the proxy's config out of `fields`; `None` if there is a fault that leaves a hole in it.
+pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
+    let listen = listen(fields);
+    let uplink = uplink(fields);
+    let tls = super::tls(fields);
+    let spool = spool(fields);
+    let batch = batch(fields);
+    let admin = super::admin(fields, ADMIN);
+    let shutdown = super::shutdown(fields);
+    let log = super::log(fields);
+    Some(Proxy {
+        listen: listen?,
+        uplink: uplink?,
+        tls: tls?,
+        spool: spool?,
+        batch: batch?,
+        admin: admin?,
+        shutdown: shutdown?,
+        log: log?,
+    })
+}
+
+fn listen(fields: &mut Fields) -> Option<Listen> {
+    if !fields.is_given("listen.udp") && !fields.is_given("listen.raw") {
+        let allowed = "listen.udp = [\"127.0.0.1:2055\"], listen.raw = [...], or both";
+        fields.missing("listen", "says nowhere to listen", allowed);
+    }
+    let udp = fields.addresses("listen.udp");
+    let raw = fields.addresses("listen.raw");
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
+    let shards = fields.number("listen.shards", cores as u64);
+    let receive_buffer = fields.size("listen.receive_buffer", || 0);
+    let obey_udp_withdrawals = fields.flag("listen.obey_udp_withdrawals");
+    let (udp, raw) = (udp?, raw?);
+    distinct(fields, &udp, &raw);
+    Some(Listen {
+        udp,
+        raw,
+        shards: usize::try_from(shards?).ok()?,
+        receive_buffer: usize::try_from(receive_buffer?).ok()?,
+        obey_udp_withdrawals: obey_udp_withdrawals?,
+    })
+}
+
+/// Refuses two sockets on one address.
+fn distinct(fields: &mut Fields, udp: &[SocketAddr], raw: &[SocketAddr]) {
+    let of = |key: &'static str, all: &[SocketAddr]| all.iter().map(|one| (key, *one)).collect::<Vec<_>>();
+    let all = [of("listen.udp", udp), of("listen.raw", raw)].concat();
+    for (place, (key, address)) in all.iter().enumerate() {
+        let earlier = all.iter().take(place).find(|(_, earlier)| same_address(*earlier, *address));
+        if let Some((other, earlier)) = earlier {
+            let wrong = format!("takes {address}, which {other} takes already ({earlier})");
+            fields.refuse(key, wrong, "each address and port once, in listen.udp or in listen.raw");
+        }
+    }
+}
+
+fn uplink(fields: &mut Fields) -> Option<Uplink> {
+    let endpoints = fields.endpoints("uplink.endpoint");
+    let max_rate = fields.rate("uplink.max_rate");
+    let endpoints = endpoints?;
+    let twice =
+        endpoints.iter().enumerate().find(|(place, uri)| endpoints.iter().take(*place).any(|e| e == *uri));
+    if let Some((_, uri)) = twice {
+        fields.refuse("uplink.endpoint", format!("names {uri} twice"), "each endpoint once");
+    }
+    Some(Uplink { endpoints, max_rate: max_rate? })
+}
+
+fn spool(fields: &mut Fields) -> Option<Spool> {
+    let dir = fields.path("spool.dir");
+    let quarter =
+        || dir.as_deref().and_then(file_system_bytes).map_or(8 * GIB, |bytes| (bytes / 4).min(8 * GIB));
+    let max_bytes = fields.size("spool.max_bytes", quarter);
+    let commit_interval = fields.span("spool.commit_interval");
+    Some(Spool { dir: dir?, max_bytes: max_bytes?, commit_interval: commit_interval? })
+}
+
+fn batch(fields: &mut Fields) -> Option<Batch> {
+    let max_records = fields.number("batch.max_records", 0);
+    let max_bytes = fields.size("batch.max_bytes", || 0);
+    let max_delay = fields.span("batch.max_delay");
+    Some(Batch {
+        max_records: usize::try_from(max_records?).ok()?,
+        max_bytes: usize::try_from(max_bytes?).ok()?,
+        max_delay: max_delay?,
+    })
+}
+
+/// The size of the file system that `dir` lies on, or will lie on once it is made.
+fn file_system_bytes(dir: &Path) -> Option<u64> {
+    let dir = std::path::absolute(dir).ok()?;
+    let there = dir.ancestors().find(|dir| dir.exists())?;
+    let facts = rustix::fs::statvfs(there).ok()?;
+    facts.f_blocks.checked_mul(facts.f_frsize)
+}

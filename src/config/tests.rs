@@ -1,0 +1,448 @@
+//! Configs that are right, and every way in which they are not.
+
+use super::options::{OPTIONS, markdown};
+use super::*;
+use std::collections::BTreeSet;
+
+const TLS: &str = "[tls]\nca = 'ca.pem'\ncert = 'edge.pem'\nkey = 'edge.key'\n";
+const PROXY: &str = "[listen]\nudp = ['127.0.0.1:2055']\n[uplink]\nendpoint = 'https://localhost:4440'\n";
+
+struct Written {
+    folder: tempfile::TempDir,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Written {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.toml"), text).unwrap();
+        Self { folder, variables: Vec::new() }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("f.toml")
+    }
+
+    fn proxy(&self) -> Result<Proxy, Faults> {
+        read(Role::Proxy, &self.file(), &self.variables, super::proxy::build)
+    }
+
+    fn collector(&self) -> Result<Collector, Faults> {
+        read(Role::Collector, &self.file(), &self.variables, super::collector::build)
+    }
+
+    /// The faults, without the folder's name.
+    fn faults(&self, role: Role) -> Vec<String> {
+        let faults = match role {
+            Role::Proxy => self.proxy().expect_err("a fault"),
+            Role::Collector => self.collector().expect_err("a fault"),
+        };
+        let folder = format!("{}/", self.folder.path().display());
+        faults.0.iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
+    }
+}
+
+fn proxy_with(more: &str) -> Written {
+    Written::new(&format!("{PROXY}{TLS}{more}"))
+}
+
+fn collector_with(more: &str) -> Written {
+    Written::new(&format!("{more}\n{TLS}"))
+}
+
+/// The only fault of a proxy's config with `more` in it.
+fn only_fault(more: &str) -> String {
+    let mut faults = proxy_with(more).faults(Role::Proxy);
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    faults.remove(0)
+}
+
+#[test]
+fn the_least_proxy_has_the_documented_defaults() {
+    let written = proxy_with("");
+    let proxy = written.proxy().unwrap();
+    assert_eq!(proxy.listen.udp, ["127.0.0.1:2055".parse().unwrap()]);
+    assert_eq!(proxy.listen.raw, []);
+    assert_eq!(proxy.listen.shards, std::thread::available_parallelism().unwrap().get());
+    assert_eq!(proxy.listen.receive_buffer, 4 << 20);
+    assert!(!proxy.listen.obey_udp_withdrawals);
+    assert_eq!(proxy.uplink.endpoints, ["https://localhost:4440"]);
+    assert_eq!(proxy.uplink.max_rate, None);
+    assert_eq!(proxy.spool.dir, written.folder.path().join("spool"));
+    assert!(proxy.spool.max_bytes > 0 && proxy.spool.max_bytes <= 8 << 30);
+    assert_eq!(proxy.spool.commit_interval, Duration::from_millis(10));
+    assert_eq!(proxy.batch, Batch::default());
+    assert_eq!(proxy.batch.max_records, 8_192);
+    assert_eq!(proxy.batch.max_delay, Duration::from_millis(500));
+    assert_eq!(proxy.admin.listen.to_string(), "127.0.0.1:9441");
+    assert_eq!(proxy.shutdown.deadline, Duration::from_secs(10));
+    assert_eq!(proxy.log.filter, "info");
+}
+
+#[test]
+fn the_least_collector_has_the_documented_defaults() {
+    let written = collector_with("[sink.jsonl]\npath = 'out/flows.jsonl'");
+    let collector = written.collector().unwrap();
+    assert_eq!(collector.listen.to_string(), "127.0.0.1:4440");
+    assert_eq!(collector.admin.listen.to_string(), "127.0.0.1:9442");
+    assert_eq!(collector.state_dir, written.folder.path().join("collector-state"));
+    let jsonl = collector.sinks.jsonl.unwrap();
+    assert_eq!(jsonl.path, written.folder.path().join("out/flows.jsonl"));
+    assert_eq!((jsonl.max_bytes, jsonl.max_age), (1 << 30, Duration::from_secs(3_600)));
+    assert!(collector.sinks.udp.is_none() && !collector.sinks.null);
+}
+
+#[test]
+fn everything_can_be_set() {
+    let text = "
+        [listen]
+        udp = ['0.0.0.0:0', '[::]:0', '127.0.0.1:0']
+        raw = '127.0.0.1:9995'
+        shards = 3
+        receive_buffer = '16MiB'
+        obey_udp_withdrawals = true
+        [uplink]
+        endpoint = ['https://a.example:4440', 'https://[2001:db8::1]:443/']
+        max_rate = '10MiB'
+        [tls]
+        ca = '/etc/ca.pem'
+        cert = 'edge.pem'
+        key = 'edge.key'
+        [spool]
+        dir = '/var/spool/flow'
+        max_bytes = '500MB'
+        commit_interval = '1s'
+        [batch]
+        max_records = 65536
+        max_bytes = 1048576
+        max_delay = '2m'
+        [admin]
+        listen = '0.0.0.0:0'
+        allow_remote = true
+        [shutdown]
+        deadline = '0s'
+        [log]
+        filter = 'warn,flowproxy::uplink=debug'
+    ";
+    let proxy = Written::new(text).proxy().unwrap();
+    assert_eq!(proxy.listen.udp.len(), 3);
+    assert_eq!(proxy.listen.raw.len(), 1);
+    assert_eq!((proxy.listen.shards, proxy.listen.receive_buffer), (3, 16 << 20));
+    assert_eq!(proxy.uplink.endpoints.len(), 2);
+    assert_eq!(proxy.uplink.max_rate, Some(10 << 20));
+    assert_eq!(proxy.tls.ca, Path::new("/etc/ca.pem"));
+    assert_eq!((proxy.spool.max_bytes, proxy.spool.dir), (500_000_000, "/var/spool/flow".into()));
+    assert_eq!((proxy.batch.max_bytes, proxy.batch.max_delay), (1 << 20, Duration::from_secs(120)));
+    assert_eq!(proxy.shutdown.deadline, Duration::ZERO);
+}
+
+#[test]
+fn several_sinks_stand_side_by_side() {
+    let collector =
+        collector_with("[sink.null]\n[sink.udp]\nto = ['127.0.0.1:2055', '[::1]:2055']").collector();
+    let sinks = collector.unwrap().sinks;
+    assert!(sinks.null && sinks.jsonl.is_none());
+    assert_eq!(sinks.udp.unwrap().len(), 2);
+}
+
+#[test]
+fn the_environment_lies_over_the_file() {
+    let written = proxy_with("[batch]\nmax_records = 7\nmax_bytes = 'nonsense'")
+        .with("FLOWPROXY__BATCH__MAX_RECORDS", "12")
+        .with("FLOWPROXY__BATCH__MAX_BYTES", "2MiB")
+        .with("FLOWPROXY__LISTEN__UDP", "127.0.0.1:1, [::1]:2")
+        .with("FLOWPROXY__LISTEN__OBEY_UDP_WITHDRAWALS", "true")
+        .with("FLOWPROXY__SPOOL__DIR", "elsewhere")
+        .with("FLOWPROXY_OTHER", "x")
+        .with("PATH", "x");
+    let proxy = written.proxy().unwrap();
+    assert_eq!((proxy.batch.max_records, proxy.batch.max_bytes), (12, 2 << 20));
+    assert_eq!(proxy.listen.udp.len(), 2);
+    assert!(proxy.listen.obey_udp_withdrawals);
+    assert_eq!(proxy.spool.dir, written.folder.path().join("elsewhere"));
+}
+
+#[test]
+fn every_option_can_be_set_by_a_variable() {
+    for row in OPTIONS {
+        let role = row.role.unwrap_or(Role::Proxy);
+        let value = match row.form {
+            options::Form::Address => "127.0.0.1:0",
+            options::Form::Addresses { .. } => "127.0.0.1:7001,127.0.0.1:7002",
+            options::Form::Number { .. } => "9",
+            options::Form::Size { .. } => "256MiB",
+            options::Form::Rate { .. } => "1MiB/s",
+            options::Form::Span { .. } => "2s",
+            options::Form::Flag | options::Form::Section => "true",
+            options::Form::Path => "somewhere",
+            options::Form::Endpoints => "https://a:1,https://b:2",
+            options::Form::Filter => "debug",
+        };
+        let value = if row.key == "batch.max_bytes" { "1MiB" } else { value };
+        let name = format!("FLOWPROXY__{}", row.key.to_uppercase().replace('.', "__"));
+        let written = match role {
+            Role::Proxy => proxy_with(""),
+            Role::Collector => collector_with("[sink.jsonl]\npath = 'x'"),
+        };
+        let written = written.with(&name, value);
+        let faults = match role {
+            Role::Proxy => written.proxy().err(),
+            Role::Collector => written.collector().err(),
+        };
+        assert_eq!(faults, None, "{name}");
+    }
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_a_fault() {
+    let faults = proxy_with("")
+        .with("FLOWPROXY__BATCH__MAX_RECORD", "12")
+        .with("FLOWPROXY__BATCH", "12")
+        .with("FLOWPROXY__SINK__NULL", "true")
+        .faults(Role::Proxy);
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert!(faults[1].contains("FLOWPROXY__BATCH__MAX_RECORD: batch.max_record = \"12\" does not exist"));
+    assert!(faults[1].contains("did you mean batch.max_records?"), "{}", faults[1]);
+    assert!(faults[2].contains("belongs to the config of a collector"), "{}", faults[2]);
+    for name in ["FLOWPROXY__batch__max_records", "FLOWPROXY__A[9]", "FLOWPROXY____X", "FLOWPROXY__"] {
+        let faults = proxy_with("").with(name, "1").faults(Role::Proxy);
+        assert!(faults[0].contains("names no option"), "{faults:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_a_fault() {
+    use std::os::unix::ffi::OsStringExt;
+    let mut written = proxy_with("");
+    written.variables.push(("FLOWPROXY__SPOOL__DIR".into(), OsString::from_vec(vec![0xff])));
+    assert!(written.faults(Role::Proxy)[0].contains("is not UTF-8"));
+}
+
+#[test]
+fn a_key_that_does_not_exist_is_a_fault_with_its_line() {
+    let fault = only_fault("[batch]\nmax_record = 5");
+    assert_eq!(
+        fault,
+        "f.toml:10: batch.max_record = 5 does not exist; did you mean batch.max_records?; \
+         allowed: batch.max_records, batch.max_bytes, batch.max_delay"
+    );
+    assert!(only_fault("[nothing]").contains("f.toml:9: nothing = {  } does not exist; allowed: listen.udp"));
+    assert!(only_fault("[spool]\nmax_records = 5").contains("did you mean batch.max_records?"));
+    assert!(only_fault("[[batch]]\nmax_records = 5").contains("does not exist"));
+}
+
+#[test]
+fn numbers_are_not_rounded_and_text_is_no_number() {
+    assert!(
+        only_fault("[batch]\nmax_records = 1.7")
+            .contains("= 1.7 is a number with a fraction; allowed: a whole")
+    );
+    assert!(only_fault("[batch]\nmax_records = '12'").contains("= \"12\" is text"));
+    assert!(only_fault("[batch]\nmax_records = true").contains("= true is true/false"));
+    assert!(only_fault("[batch]\nmax_records = [1]").contains("= [1] is a list"));
+    assert!(only_fault("[batch.max_records]\na = 1").contains("batch.max_records = { a } is a section"));
+    assert!(only_fault("[batch]\nmax_records = -1").contains("is negative"));
+    assert!(only_fault("[admin]\nallow_remote = 1").contains("is a number; allowed: true or false"));
+}
+
+#[test]
+fn limits_are_kept() {
+    assert!(
+        only_fault("[batch]\nmax_records = 0")
+            .contains("is too small; allowed: a whole number from 1 to 65536")
+    );
+    assert!(only_fault("[batch]\nmax_records = 65537").contains("is too large"));
+    assert!(only_fault("[spool]\nmax_bytes = '1MiB'").contains("is too small; allowed: bytes from 128 MiB"));
+    assert!(only_fault("[spool]\nmax_bytes = '99999999999999999999TiB'").contains("is too large"));
+    assert!(only_fault("[spool]\ncommit_interval = '0ms'").contains("allowed: a whole number with a unit"));
+}
+
+#[test]
+fn spans_of_time_have_a_unit() {
+    assert!(only_fault("[batch]\nmax_delay = 500").contains("= 500 has no unit"));
+    assert!(only_fault("[batch]\nmax_delay = '500'").contains("= \"500\" has no unit"));
+    assert!(
+        only_fault("[batch]\nmax_delay = '5 years'").contains("has a unit that does not exist here (years)")
+    );
+    assert!(only_fault("[batch]\nmax_delay = '0.5s'").contains("is not a whole number"));
+    assert!(only_fault("[batch]\nmax_delay = '+5s'").contains("is not a whole number"));
+    assert!(only_fault("[batch]\nmax_delay = ''").contains("is not a whole number"));
+}
+
+#[test]
+fn sizes_know_their_units() {
+    for (text, bytes) in [("'1 GiB'", 1 << 30), ("'1GB'", 1_000_000_000), ("209715200", 200 << 20)] {
+        let proxy = proxy_with(&format!("[spool]\nmax_bytes = {text}")).proxy().unwrap();
+        assert_eq!(proxy.spool.max_bytes, bytes);
+    }
+    for text in ["'1gb'", "'1.5GiB'", "'GiB'", "''", "'1GiB/s'", "'-1GiB'", "'1 GiB x'"] {
+        only_fault(&format!("[spool]\nmax_bytes = {text}"));
+    }
+}
+
+#[test]
+fn addresses_are_checked() {
+    let of = |udp: &str| {
+        let text = format!("[listen]\nudp = {udp}\n[uplink]\nendpoint = 'https://a:1'\n{TLS}");
+        Written::new(&text).faults(Role::Proxy).remove(0)
+    };
+    assert!(
+        of("['127.0.0.1']").contains("is wrong: \"127.0.0.1\" has no port; allowed: a list of IP addresses")
+    );
+    assert!(of("['localhost:2055']").contains("is not an IP address with a port"));
+    assert!(of("[2055]").contains("is wrong: 2055 is a number"));
+    assert!(of("2055").contains("is a number"));
+    assert!(of("['127.0.0.1:99999']").contains("is not an IP address with a port"));
+}
+
+#[test]
+fn an_address_is_listened_on_once() {
+    let of = |listen: &str| {
+        let text = format!("[listen]\n{listen}\n[uplink]\nendpoint = 'https://a:1'\n{TLS}");
+        Written::new(&text)
+    };
+    let faults = of("udp = ['127.0.0.1:5', '127.0.0.1:5']").faults(Role::Proxy);
+    assert!(faults[0].contains("takes 127.0.0.1:5, which listen.udp takes already"), "{faults:?}");
+    let faults = of("udp = ['127.0.0.1:5']\nraw = ['0.0.0.0:5']").faults(Role::Proxy);
+    assert!(faults[0].starts_with("f.toml:3: listen.raw = [\"0.0.0.0:5\"] takes 0.0.0.0:5"), "{faults:?}");
+    assert!(of("udp = ['127.0.0.1:0', '127.0.0.1:0', '[::1]:5', '127.0.0.1:5']").proxy().is_ok());
+    assert!(of("udp = ['0.0.0.0:5', '[::]:5']").proxy().is_ok());
+}
+
+#[test]
+fn there_is_somewhere_to_listen_and_to_write() {
+    let faults = Written::new(&format!("[uplink]\nendpoint = 'https://a:1'\n{TLS}")).faults(Role::Proxy);
+    assert!(faults[0].contains("listen says nowhere to listen"), "{faults:?}");
+    let faults = collector_with("listen = '127.0.0.1:0'").faults(Role::Collector);
+    assert!(faults[0].contains("sink says nowhere to write to"), "{faults:?}");
+    let faults = collector_with("[sink.jsonl]").faults(Role::Collector);
+    assert!(faults[0].contains("sink.jsonl"), "{faults:?}");
+    let faults = collector_with("[sink.udp]\nto = []").faults(Role::Collector);
+    assert!(faults[0].contains("sink.udp.to says nowhere to send to"), "{faults:?}");
+    let faults = collector_with("[sink.udp]\nto = ['127.0.0.1:0']").faults(Role::Collector);
+    assert!(faults[0].contains("has port 0; allowed"), "{faults:?}");
+    let faults = collector_with("[sink.null]\nfast = true").faults(Role::Collector);
+    assert!(faults[0].contains("sink.null = { fast } has options (fast)"), "{faults:?}");
+}
+
+#[test]
+fn endpoints_are_https_with_a_port() {
+    let of = |endpoint: &str| {
+        let text = format!("[listen]\nudp = ['127.0.0.1:0']\n[uplink]\nendpoint = {endpoint}\n{TLS}");
+        Written::new(&text).faults(Role::Proxy).remove(0)
+    };
+    assert!(of("'http://a:1'").contains("does not begin with https://"));
+    assert!(of("'a:1'").contains("does not begin with https://"));
+    assert!(of("'https://a'").contains("has no port"));
+    assert!(of("'https://a:0'").contains("has port 0"));
+    assert!(of("'https://a:1/path'").contains("has more than a host and a port"));
+    assert!(of("'https://me:secret@a:1'").contains("has more than a host and a port"));
+    assert!(of("[]").contains("is empty"));
+    assert!(of("['https://a:1', 'https://a:1']").contains("twice"));
+    assert!(of("'https://a b:1'").contains("is not a URL"));
+}
+
+#[test]
+fn state_is_not_shown_to_strangers_by_accident() {
+    let fault = only_fault("[admin]\nlisten = '0.0.0.0:9441'");
+    assert!(fault.contains("is not loopback") && fault.contains("admin.allow_remote = true"), "{fault}");
+    let faults = collector_with("listen = '127.0.0.1:9442'\n[sink.null]").faults(Role::Collector);
+    assert!(faults[0].contains("admin.listen takes 127.0.0.1:9442, where proxies connect"), "{faults:?}");
+}
+
+#[test]
+fn filters_are_checked() {
+    assert!(only_fault("[log]\nfilter = 'loud=very'").contains("is not a log filter"));
+}
+
+#[test]
+fn all_faults_come_at_once_and_in_order() {
+    let text =
+        "[listen]\nudp = ['here']\nshards = 0\n[uplink]\nendpiont = 'http://a:1'\n[batch]\nmax_delay = 5\n";
+    let faults = Written::new(text).with("FLOWPROXY__SPOOL__MAX_BYTES", "much").faults(Role::Proxy);
+    let places: Vec<_> =
+        faults.iter().map(|fault| fault.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        places,
+        [
+            "f.toml: uplink.endpoint",
+            "f.toml: tls.ca",
+            "f.toml: tls.cert",
+            "f.toml: tls.key",
+            "f.toml:2: listen.udp",
+            "f.toml:3: listen.shards",
+            "f.toml:5: uplink.endpiont",
+            "f.toml:7: batch.max_delay",
+            "environment variable",
+        ]
+    );
+    assert!(
+        faults[8].contains("FLOWPROXY__SPOOL__MAX_BYTES: spool.max_bytes = \"much\" is not a whole number")
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_lines() {
+    let faults = Written::new("a = \nb = ]\n").faults(Role::Proxy);
+    assert!(faults[0].starts_with("f.toml:1: is not TOML: "), "{faults:?}");
+    assert!(faults[1].starts_with("f.toml:2: is not TOML: "), "{faults:?}");
+    let faults = Written::new("\"a[99999999999]\" = 1\n").faults(Role::Proxy);
+    assert!(faults[0].starts_with("f.toml:1: has a key that cannot be one of ours"), "{faults:?}");
+    let faults = Written::new("a = 99999999999999999999\n").faults(Role::Proxy);
+    assert!(faults[0].starts_with("f.toml: cannot be read: "), "{faults:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let faults = read(Role::Proxy, Path::new("/nonexistent/f.toml"), &[], super::proxy::build).unwrap_err();
+    assert!(faults.to_string().starts_with("/nonexistent/f.toml: cannot be read: "), "{faults}");
+}
+
+#[test]
+fn roles_are_told_apart_by_their_keys() {
+    let of = |text: &str| {
+        let written = Written::new(text);
+        role(&layers::outline(&written.file(), &written.variables))
+    };
+    assert_eq!(of(PROXY), Role::Proxy);
+    assert_eq!(of("listen = '127.0.0.1:4440'"), Role::Collector);
+    assert_eq!(of("[sink.null]"), Role::Collector);
+    assert_eq!(of("[listen]\nudp = []"), Role::Proxy);
+    assert_eq!(of(""), Role::Proxy);
+    let by_variable = Written::new("").with("FLOWPROXY__SINK__NULL", "true");
+    assert_eq!(role(&layers::outline(&by_variable.file(), &by_variable.variables)), Role::Collector);
+}
+
+#[test]
+fn every_row_of_the_table_is_read_and_every_read_key_is_a_row() {
+    for role in [Role::Proxy, Role::Collector] {
+        let sinks = ["sink.jsonl.path", "sink.udp.to"].map(|key| {
+            let given = layers::Given::Plain("127.0.0.1:1".into());
+            (key.to_owned(), layers::Placed { given, place: Place::File(PathBuf::new()) })
+        });
+        let given = if role == Role::Collector { sinks.into() } else { Default::default() };
+        let mut fields = Fields::new(role, Path::new("f.toml"), given);
+        match role {
+            Role::Proxy => drop(super::proxy::build(&mut fields)),
+            Role::Collector => drop(super::collector::build(&mut fields)),
+        }
+        let rows: BTreeSet<_> =
+            OPTIONS.iter().filter(|row| row.belongs_to(role)).map(|row| row.key.into()).collect();
+        assert_eq!(fields.asked, rows);
+    }
+}
+
+#[test]
+fn no_key_stands_twice_in_the_table() {
+    for role in [Role::Proxy, Role::Collector] {
+        let rows: Vec<_> = OPTIONS.iter().filter(|row| row.belongs_to(role)).map(|row| row.key).collect();
+        assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len());
+        assert_eq!(markdown(role).lines().count(), rows.len() + 2);
+    }
+}
