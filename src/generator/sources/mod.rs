@@ -1,0 +1,3 @@
+//! Where flows come from, one file for each source.
+
+pub mod mesh;
