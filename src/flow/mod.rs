@@ -29,3 +29,9 @@ impl Field {
     pub const VARIABLE: u16 = 65_535;
 }
 pub mod record;
+
+mod layout;
+mod run;
+
+pub use layout::{Layout, Placed};
+pub use run::Run;

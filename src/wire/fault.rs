@@ -1,0 +1,85 @@
+//! What can be wrong with a datagram, a set or a template.
+
+use thiserror::Error;
+
+/// A fault of what an exporter sent. Its label names the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum Fault {
+    /// The datagram ends inside its header.
+    #[error("the datagram ends inside its header")]
+    ShortHeader,
+    /// The version field is of no protocol known.
+    #[error("the version is of no protocol known")]
+    UnknownVersion,
+    /// An IPFIX message says that it is longer than the datagram, or shorter than its header.
+    #[error("the message's length does not fit the datagram")]
+    MessageLength,
+    /// A v5 header promises other records than the datagram holds; those that are there are taken.
+    #[error("the header's count does not fit the datagram")]
+    Count,
+    /// A set says that it is shorter than its header or longer than what is left.
+    #[error("the set's length does not fit the datagram")]
+    SetLength,
+    /// A set id that the protocol reserves.
+    #[error("the set's id is reserved")]
+    ReservedSet,
+    /// A data set whose template has not been heard.
+    #[error("no template has been heard for the set")]
+    NoTemplate,
+    /// A record of variable length runs over the end of its set; those before it are taken.
+    #[error("a record runs over the end of its set")]
+    RecordLength,
+    /// A template ends before its fields do.
+    #[error("the template ends before its fields do")]
+    ShortTemplate,
+    /// A template with an id below 256.
+    #[error("the template's id is below 256")]
+    TemplateId,
+    /// A template without fields, or of fields without bytes.
+    #[error("the template describes records of no bytes")]
+    EmptyTemplate,
+    /// More fields than the cap, or records longer than a datagram can be.
+    #[error("the template is over the limits")]
+    LargeTemplate,
+    /// An options template whose scope is empty or reaches past its fields.
+    #[error("the options template's scope does not fit its fields")]
+    Scope,
+}
+
+impl Fault {
+    /// Every fault, for counters to be registered at start.
+    pub const ALL: [Fault; 13] = [
+        Fault::ShortHeader,
+        Fault::UnknownVersion,
+        Fault::MessageLength,
+        Fault::Count,
+        Fault::SetLength,
+        Fault::ReservedSet,
+        Fault::NoTemplate,
+        Fault::RecordLength,
+        Fault::ShortTemplate,
+        Fault::TemplateId,
+        Fault::EmptyTemplate,
+        Fault::LargeTemplate,
+        Fault::Scope,
+    ];
+
+    /// The counter's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Fault::ShortHeader => "short_header",
+            Fault::UnknownVersion => "unknown_version",
+            Fault::MessageLength => "message_length",
+            Fault::Count => "count",
+            Fault::SetLength => "set_length",
+            Fault::ReservedSet => "reserved_set",
+            Fault::NoTemplate => "no_template",
+            Fault::RecordLength => "record_length",
+            Fault::ShortTemplate => "short_template",
+            Fault::TemplateId => "template_id",
+            Fault::EmptyTemplate => "empty_template",
+            Fault::LargeTemplate => "large_template",
+            Fault::Scope => "scope",
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! IPFIX (RFC 7011).
+//!
+//! ```text
+//! header, 16 bytes             0 version = 10   2 length (of the message)   4 export time (s)
+//!                              8 sequence (counts data records)   12 observation domain
+//! template set, id 2           0 template id    2 field count    fields
+//! options template set, id 3   0 template id    2 field count    4 scope field count    fields
+//! field                        0 element, high bit: enterprise   2 length   4 enterprise number if so
+//! data set, id = template id   records, padding
+//! ```
+
+use super::cursor::{Cursor, Short};
+use super::template::{DomainKey, MAX_FIELDS, compile};
+use super::{Decoder, Fault, Output, sets};
+use crate::flow::{Exporter, Field, Run};
+use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
+
+const TEMPLATE_SET: u16 = 2;
+const OPTIONS_TEMPLATE_SET: u16 = 3;
+const FIRST_DATA_SET: u16 = 256;
+const HEADER_BYTES: usize = 16;
+const VERSION_BYTES: usize = 2;
+const ENTERPRISE_BIT: u16 = 0x8000;
+
+/// Reads a message whose version has been read.
+pub(super) fn datagram(
+    decoder: &mut Decoder,
+    exporter: Exporter,
+    received: u64,
+    mut cursor: Cursor<'_>,
+    output: &mut impl Output,
+) -> Result<(), Fault> {
+    let whole = cursor.left() + VERSION_BYTES;
+    let (length, mut run) = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    let content = length.checked_sub(HEADER_BYTES).ok_or(Fault::MessageLength)?;
+    if length > whole {
+        return Err(Fault::MessageLength);
+    }
+    let mut cursor = Cursor::new(cursor.take(content).map_err(|Short| Fault::MessageLength)?);
+    let key = DomainKey { exporter, protocol: run.protocol, domain: run.domain };
+    while let Some((id, content)) = sets::next(&mut cursor, output) {
+        match id {
+            TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
+                templates(decoder, key, id == OPTIONS_TEMPLATE_SET, content, output);
+            }
+            FIRST_DATA_SET.. => sets::data(decoder, &key, id, content, &mut run, output),
+            _ => output.fault(Fault::ReservedSet, content.len()),
+        }
+    }
+    Ok(())
+}
+
+fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
+    let length = cursor.u16()?;
+    let export_time = u64::from(cursor.u32()?) * 1000;
+    let sequence = cursor.u32()?;
+    let domain = cursor.u32()?;
+    let run = Run {
+        exporter,
+        protocol: Protocol::Ipfix,
+        domain,
+        template: 0,
+        sequence,
+        export_time,
+        uptime: 0,
+        received,
+        boot_time: 0,
+        boot_quality: BootQuality::Unknown,
+        sampling_rate: 0,
+        sampling_source: SamplingSource::Unknown,
+    };
+    Ok((usize::from(length), run))
+}
+
+fn templates(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    options: bool,
+    content: &[u8],
+    output: &mut impl Output,
+) {
+    let mut cursor = Cursor::new(content);
+    while cursor.left() >= 4 {
+        let left = cursor.left();
+        let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { return };
+        if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
+            return; // padding
+        }
+        if count == 0 {
+            withdraw(decoder, &key, options, id, output);
+            continue;
+        }
+        if template(decoder, key, options, id, usize::from(count), &mut cursor, output).is_err() {
+            return output.fault(Fault::ShortTemplate, left);
+        }
+    }
+}
+
+/// One template whose id and field count have been read; an error when the set ends before it does.
+fn template(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    options: bool,
+    id: u16,
+    count: usize,
+    cursor: &mut Cursor<'_>,
+    output: &mut impl Output,
+) -> Result<(), Short> {
+    let left = cursor.left();
+    let scope = if options { usize::from(cursor.u16()?) } else { 0 };
+    let mut fields = Vec::with_capacity(count.min(MAX_FIELDS));
+    for _ in 0..count {
+        fields.push(field(cursor)?);
+    }
+    let bytes = left - cursor.left();
+    if id < FIRST_DATA_SET {
+        output.fault(Fault::TemplateId, bytes);
+    } else if options && (scope == 0 || scope > count) {
+        output.fault(Fault::Scope, bytes);
+    } else {
+        let kind = if options { RecordKind::Options } else { RecordKind::Data };
+        match compile(kind, scope, false, &fields) {
+            Ok(layout) => output.template(decoder.templates.insert(key, id, layout)),
+            Err(fault) => output.fault(fault, bytes),
+        }
+    }
+    Ok(())
+}
+
+fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {
+    let element = cursor.u16()?;
+    let width = cursor.u16()?;
+    let enterprise = if element & ENTERPRISE_BIT == 0 { 0 } else { cursor.u32()? };
+    Ok(Field { enterprise, element: element & !ENTERPRISE_BIT, width })
+}
+
+/// A template of no fields withdraws (RFC 7011 8.1): that id, or with the set's own id all of its kind.
+fn withdraw(decoder: &mut Decoder, key: &DomainKey, options: bool, id: u16, output: &mut impl Output) {
+    let obeyed = decoder.settings.obey_withdrawals;
+    let count = match id {
+        TEMPLATE_SET | OPTIONS_TEMPLATE_SET if obeyed => decoder.templates.withdraw_all(key, options),
+        _ => {
+            if obeyed {
+                decoder.templates.withdraw(key, id);
+            }
+            1
+        }
+    };
+    output.withdrawn(count.max(1), obeyed);
+}
