@@ -2,6 +2,19 @@
 //!
 //! Pure: no socket, clock, log or metric. The payload's form is `proto/flowproxy/v1/batch.proto`.
 
+mod builder;
+mod cells;
+mod columns;
+mod dictionary;
+mod numbers;
+mod pack;
+pub mod read;
+mod runs;
+mod transpose;
+
+pub use builder::{Builder, Limits, RawBuilder};
+pub use pack::Packer;
+
 use crate::flow::Exporter;
 use crate::proto::Codec;
 use bytes::Bytes;
@@ -64,5 +77,3 @@ pub fn digest(codec: Codec, plain_size: u32, payload: &[u8]) -> Digest {
     }
     short
 }
-
-pub mod read;

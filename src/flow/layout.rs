@@ -2,6 +2,7 @@
 
 use super::Field;
 use crate::proto::RecordKind;
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A field and where it begins in the record, in bytes. In layouts of variable length the offset holds only up
@@ -13,6 +14,10 @@ pub struct Placed {
     /// Bytes from the start of the record.
     pub offset: usize,
 }
+
+/// A note beside a layout: (the batch's number, the place of its group there), (0, 0) at first. Whoever gathers
+/// records keeps it, to spare itself a look-up a set.
+pub type Slot = Cell<(u64, usize)>;
 
 /// The fields of a record, compiled once from a template: what a batch's groups are keyed by.
 ///

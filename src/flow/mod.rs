@@ -33,5 +33,5 @@ pub mod record;
 mod layout;
 mod run;
 
-pub use layout::{Layout, Placed};
+pub use layout::{Layout, Placed, Slot};
 pub use run::Run;

@@ -72,13 +72,7 @@ fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<
     Ok((usize::from(length), run))
 }
 
-fn templates(
-    decoder: &mut Decoder,
-    key: DomainKey,
-    options: bool,
-    content: &[u8],
-    output: &mut impl Output,
-) {
+fn templates(decoder: &mut Decoder, key: DomainKey, options: bool, content: &[u8], output: &mut impl Output) {
     let mut cursor = Cursor::new(content);
     while cursor.left() >= 4 {
         let left = cursor.left();

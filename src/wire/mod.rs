@@ -22,7 +22,6 @@ mod template;
 mod v5;
 mod v9;
 
- 
 pub use fault::Fault;
 pub use template::{Limits, Template, Templates};
 
@@ -99,4 +98,3 @@ impl Decoder {
         &self.templates
     }
 }
-

@@ -64,13 +64,7 @@ fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: 
     }
 }
 
-fn variable(
-    run: &Run,
-    template: &Template,
-    content: &[u8],
-    ends: &mut Vec<u32>,
-    output: &mut impl Output,
-) {
+fn variable(run: &Run, template: &Template, content: &[u8], ends: &mut Vec<u32>, output: &mut impl Output) {
     ends.clear();
     let layout = template.layout();
     let mut cursor = Cursor::new(content);

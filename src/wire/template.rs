@@ -6,9 +6,8 @@
 //! half the cap the old one is dropped. So no look-up ever searches, whatever the network sends.
 
 use super::Fault;
-use crate::flow::{Exporter, Field, Layout};
+use crate::flow::{Exporter, Field, Layout, Slot};
 use crate::proto::Protocol;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -37,12 +36,12 @@ pub(super) const MAX_FIELDS: usize = 256;
 #[derive(Debug)]
 pub struct Template {
     layout: Arc<Layout>,
-    slot: Cell<(u64, usize)>,
+    slot: Slot,
 }
 
 impl Template {
     pub(super) fn new(layout: Layout) -> Template {
-        Template { layout: Arc::new(layout), slot: Cell::new((0, 0)) }
+        Template { layout: Arc::new(layout), slot: Slot::default() }
     }
 
     /// The fields of its records.
@@ -50,15 +49,9 @@ impl Template {
         &self.layout
     }
 
-    /// What was last noted with [`Template::note`]; an output may keep here where its records go, to spare
-    /// itself a look-up a set. (0, 0) at first.
-    pub fn noted(&self) -> (u64, usize) {
-        self.slot.get()
-    }
-
-    /// See [`Template::noted`].
-    pub fn note(&self, generation: u64, place: usize) {
-        self.slot.set((generation, place));
+    /// A note that an output may keep here, to spare itself a look-up a set.
+    pub fn slot(&self) -> &Slot {
+        &self.slot
     }
 }
 

@@ -1,0 +1,327 @@
+//! Gathers records into groups until a batch is sealed.
+//!
+//! Rows are kept as they came, one copy a set; columns are made at the seal. Buffers stay from batch to batch.
+
+use super::columns::Encoder;
+use super::pack::Packer;
+use super::{Digest, Kind, Sealed, Share, digest};
+use crate::flow::{Exporter, Layout, Run, Slot};
+use crate::proto;
+use bytes::Bytes;
+use prost::Message;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records, at most 65,536.
+    pub max_records: usize,
+    /// Bytes of the plain payload, as estimated while it grows.
+    pub max_bytes: usize,
+}
+
+/// Bytes that a column, a run and an exporter take in the payload beside their values, at most.
+const COLUMN_BYTES: usize = 32;
+const RUN_BYTES: usize = 48;
+const EXPORTER_BYTES: usize = 32;
+
+/// Records of one layout, as they came.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) layout: Arc<Layout>,
+    pub(super) rows: Vec<u8>,
+    /// Ends of the records in `rows`; empty when the layout has a stride.
+    pub(super) ends: Vec<u32>,
+    pub(super) runs: Vec<RunOf>,
+    pub(super) records: usize,
+}
+
+/// A run of a group: how many records, and the exporter's place in the batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunOf {
+    pub(super) records: u32,
+    pub(super) exporter: u32,
+    pub(super) run: Run,
+}
+
+/// The batch that is being filled.
+#[derive(Debug)]
+pub struct Builder {
+    generation: u64,
+    /// The first `used` are of this batch, the others keep their buffers for the next.
+    groups: Vec<Group>,
+    used: usize,
+    index: HashMap<u64, usize>,
+    exporters: Exporters,
+    records: usize,
+    bytes: usize,
+    received: u64,
+    plain: Vec<u8>,
+    encoder: Encoder,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// An empty batch.
+    pub fn new() -> Builder {
+        Builder {
+            generation: 1,
+            groups: Vec::new(),
+            used: 0,
+            index: HashMap::new(),
+            exporters: Exporters::default(),
+            records: 0,
+            bytes: 0,
+            received: 0,
+            plain: Vec::new(),
+            encoder: Encoder::default(),
+        }
+    }
+
+    /// Adds `count` records that lie back to back in `rows`; `ends` has the end of each in `rows` when the
+    /// layout has no stride, else it is empty. `slot` stands beside the layout and is this builder's alone.
+    pub fn push(
+        &mut self,
+        run: &Run,
+        layout: &Arc<Layout>,
+        slot: &Slot,
+        rows: &[u8],
+        ends: &[u32],
+        count: u32,
+    ) {
+        if self.records == 0 {
+            self.received = run.received;
+        }
+        let exporter = self.exporters.add(run.exporter, count, run.domain, run.sequence);
+        let place = self.place(layout, slot);
+        let Some(group) = self.groups.get_mut(place) else { return };
+        let base = group.rows.len() as u32;
+        group.rows.extend_from_slice(rows);
+        group.ends.extend(ends.iter().map(|end| base + end));
+        match group.runs.last_mut() {
+            Some(last) if last.run == *run => last.records += count,
+            _ => {
+                group.runs.push(RunOf { records: count, exporter, run: *run });
+                self.bytes += RUN_BYTES;
+            }
+        }
+        group.records += count as usize;
+        self.records += count as usize;
+        self.bytes += rows.len();
+    }
+
+    /// Where records of the layout go.
+    fn place(&mut self, layout: &Arc<Layout>, slot: &Slot) -> usize {
+        let (generation, place) = slot.get();
+        if generation == self.generation {
+            return place;
+        }
+        let known = self.index.get(&layout.hash()).copied();
+        let same = known.filter(|place| self.groups.get(*place).is_some_and(|group| group.layout == *layout));
+        let place = same.unwrap_or_else(|| self.new_group(layout));
+        slot.set((self.generation, place));
+        place
+    }
+
+    fn new_group(&mut self, layout: &Arc<Layout>) -> usize {
+        let place = self.used;
+        self.used += 1;
+        self.bytes += layout.fields().len() * COLUMN_BYTES;
+        self.index.insert(layout.hash(), place);
+        match self.groups.get_mut(place) {
+            Some(group) => group.layout = Arc::clone(layout),
+            None => self.groups.push(Group {
+                layout: Arc::clone(layout),
+                rows: Vec::new(),
+                ends: Vec::new(),
+                runs: Vec::new(),
+                records: 0,
+            }),
+        }
+        place
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether it should be sealed before more comes.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.records >= limits.max_records || self.bytes + self.exporters.bytes() >= limits.max_bytes
+    }
+
+    /// Finishes the batch and begins the next; `None` when it has no records.
+    pub fn seal(&mut self, packer: &mut Packer) -> Option<Sealed> {
+        if self.records == 0 {
+            return None;
+        }
+        self.plain.clear();
+        self.encoder.begin();
+        self.exporters.encode(&mut self.plain);
+        for group in self.groups.iter().take(self.used) {
+            self.encoder.group(group, &mut self.plain);
+        }
+        let sealed = finish(
+            Kind::Records,
+            self.records,
+            self.received,
+            &self.plain,
+            self.encoder.cuts(),
+            packer,
+            self.exporters.take_shares(),
+        );
+        self.clear();
+        Some(sealed)
+    }
+
+    fn clear(&mut self) {
+        // A flood of layouts leaves no lasting mark: of the buffers only so much is kept.
+        const KEPT_BYTES: usize = 4 << 20;
+        let mut kept = 0;
+        let fits = |group: &Group| {
+            kept += group.rows.capacity() + 4 * group.ends.capacity() + RUN_BYTES * 2 * group.runs.capacity();
+            kept <= KEPT_BYTES
+        };
+        let keep = self.groups.iter().map(fits).take_while(|fits| *fits).count();
+        self.groups.truncate(keep);
+        for group in &mut self.groups {
+            group.rows.clear();
+            group.ends.clear();
+            group.runs.clear();
+            group.records = 0;
+        }
+        self.index.clear();
+        self.used = 0;
+        self.records = 0;
+        self.bytes = 0;
+        self.generation += 1;
+    }
+}
+
+/// Gathers datagrams that nobody reads.
+#[derive(Debug, Default)]
+pub struct RawBuilder {
+    exporters: Exporters,
+    datagrams: usize,
+    received: u64,
+    plain: Vec<u8>,
+}
+
+impl RawBuilder {
+    /// Adds a datagram that came to our `port` at `received` (milliseconds since 1970).
+    pub fn push(&mut self, exporter: Exporter, port: u16, received: u64, bytes: &[u8]) {
+        if self.datagrams == 0 {
+            self.received = received;
+        }
+        let place = self.exporters.add(exporter, 1, 0, 0);
+        let bytes = Bytes::copy_from_slice(bytes);
+        let datagram = proto::Datagram { exporter: place, port: u32::from(port), received, bytes };
+        message(DATAGRAMS, &datagram, &mut self.plain);
+        self.datagrams += 1;
+    }
+
+    /// Datagrams so far.
+    pub fn datagrams(&self) -> usize {
+        self.datagrams
+    }
+
+    /// Whether it should be sealed before more comes.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.datagrams >= limits.max_records || self.plain.len() + self.exporters.bytes() >= limits.max_bytes
+    }
+
+    /// Finishes the batch and begins the next; `None` when it has no datagrams.
+    pub fn seal(&mut self, packer: &mut Packer) -> Option<Sealed> {
+        if self.datagrams == 0 {
+            return None;
+        }
+        self.exporters.encode(&mut self.plain);
+        let shares = self.exporters.take_shares();
+        let sealed = finish(Kind::Raw, self.datagrams, self.received, &self.plain, &[], packer, shares);
+        self.plain.clear();
+        self.datagrams = 0;
+        Some(sealed)
+    }
+}
+
+fn finish(
+    kind: Kind,
+    records: usize,
+    received: u64,
+    plain: &[u8],
+    cuts: &[usize],
+    packer: &mut Packer,
+    shares: Vec<Share>,
+) -> Sealed {
+    let (codec, payload) = packer.pack(plain, cuts);
+    let plain_size = plain.len() as u32;
+    let digest: Digest = digest(codec, plain_size, &payload);
+    Sealed { kind, records: records as u32, codec, plain_size, payload, digest, received, shares }
+}
+
+/// Field numbers of `Payload`.
+const EXPORTERS: u32 = 1;
+pub(super) const GROUPS: u32 = 3;
+const DATAGRAMS: u32 = 4;
+
+fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
+    prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, to);
+    prost::encoding::encode_varint(message.encoded_len() as u64, to);
+    message.encode_raw(to);
+}
+
+/// The batch's table of exporters.
+#[derive(Debug, Default)]
+struct Exporters {
+    shares: Vec<Share>,
+    index: HashMap<Exporter, u32>,
+    last: Option<(Exporter, u32)>,
+}
+
+impl Exporters {
+    fn add(&mut self, exporter: Exporter, records: u32, domain: u32, sequence: u32) -> u32 {
+        let place = match self.last {
+            Some((last, place)) if last == exporter => place,
+            _ => *self.index.entry(exporter).or_insert_with(|| {
+                self.shares.push(Share { exporter, records: 0, domain: 0, sequence: 0 });
+                (self.shares.len() - 1) as u32
+            }),
+        };
+        self.last = Some((exporter, place));
+        if let Some(share) = self.shares.get_mut(place as usize) {
+            share.records += records;
+            share.domain = domain;
+            share.sequence = sequence;
+        }
+        place
+    }
+
+    fn bytes(&self) -> usize {
+        self.shares.len() * EXPORTER_BYTES
+    }
+
+    fn encode(&self, plain: &mut Vec<u8>) {
+        for share in &self.shares {
+            let address = match share.exporter.address {
+                IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
+                IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
+            };
+            let port = u32::from(share.exporter.port);
+            message(EXPORTERS, &proto::Exporter { address, port, ..Default::default() }, plain);
+        }
+    }
+
+    fn take_shares(&mut self) -> Vec<Share> {
+        self.index.clear();
+        self.last = None;
+        std::mem::take(&mut self.shares)
+    }
+}
