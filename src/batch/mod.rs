@@ -77,3 +77,6 @@ pub fn digest(codec: Codec, plain_size: u32, payload: &[u8]) -> Digest {
     }
     short
 }
+
+#[cfg(test)]
+mod tests;
