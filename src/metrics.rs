@@ -105,14 +105,25 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Why nothing of a datagram could be read.
-    pub const UNREADABLE: [&str; 4] = ["short", "version", "length", "count"];
-    /// Why a set could not be decoded.
-    pub const UNDECODED: [&str; 5] = ["no_template", "length", "template", "reserved", "limit"];
+    /// Why nothing of a datagram could be read: labels of [`crate::wire::Fault`].
+    pub const UNREADABLE: [&str; 3] = ["short_header", "unknown_version", "message_length"];
+    /// Why a set, or a template in it, could not be decoded: the other labels.
+    pub const UNDECODED: [&str; 10] = [
+        "count",
+        "set_length",
+        "reserved_set",
+        "no_template",
+        "record_length",
+        "short_template",
+        "template_id",
+        "empty_template",
+        "large_template",
+        "scope",
+    ];
     /// What decoded records are.
     pub const KINDS: [&str; 2] = ["flow", "options"];
     /// Why records and raw datagrams are lost before they have a number.
-    pub const DROPPED: [&str; 3] = ["queue_full", "spool_full", "spool_ended"];
+    pub const DROPPED: [&str; 2] = ["queue_full", "spool_ended"];
     /// What closed a batch.
     pub const CLOSED: [&str; 4] = ["records", "bytes", "age", "end"];
     /// What became of a template withdrawal.
@@ -276,6 +287,14 @@ mod tests {
         let samples = samples(&proxy(&Ingest::new()));
         for reason in Ingest::UNREADABLE {
             assert_eq!(samples[&format!("flowproxy_datagrams_unreadable_total{{reason=\"{reason}\"}}")], "0");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_the_wire_has_its_counter() {
+        for fault in crate::wire::Fault::ALL {
+            let places = [&Ingest::UNREADABLE[..], &Ingest::UNDECODED[..]].concat();
+            assert_eq!(places.iter().filter(|label| **label == fault.label()).count(), 1, "{fault:?}");
         }
     }
 

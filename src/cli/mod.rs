@@ -1,1 +1,75 @@
-//! (module cli)
+//! The commands: what the user typed becomes calls into the library, and what comes back becomes text and an exit code.
+
+mod certs;
+mod check;
+pub mod logging;
+
+use crate::{config, tls};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// What the user typed.
+#[derive(Debug, Parser)]
+#[command(name = "flowproxy", version, about, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: logging::Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
+    Check(ConfigFile),
+    /// Make a small CA, and certificates from it
+    #[command(subcommand)]
+    Certs(certs::Command),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config file; environment variables FLOWPROXY__SECTION__NAME lie over it
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The config cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Faults),
+    /// A certificate or key that the config names cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// The process's exit code: 78 (EX_CONFIG of sysexits.h) when the operator has to change something that the
+    /// config says or names, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Tls(_) => 78,
+            Self::Other(_) => 1,
+        }
+    }
+
+    fn other(error: impl std::fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Does what the user asked for.
+pub fn execute(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
+        Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

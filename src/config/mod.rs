@@ -27,6 +27,7 @@ mod proxy;
 pub use collector::{Collector, Jsonl, Sinks};
 pub use fault::{Fault, Faults, Place};
 pub use options::Role;
+pub use parse::size_text;
 pub use proxy::{Batch, Listen, Proxy, Spool, Uplink};
 
 use fields::Fields;

@@ -1,0 +1,62 @@
+//! `flowproxy check`: reads a config and the files it names, starts nothing.
+
+use super::Failure;
+use crate::config::{self, Collector, Config, Proxy, size_text};
+use crate::tls;
+use std::path::Path;
+
+/// Everything that is wrong, or in a few lines what would run.
+pub fn check(file: &Path) -> Result<String, Failure> {
+    match config::either(file)? {
+        Config::Proxy(proxy) => {
+            tls::load_client(&files(&proxy.tls))?;
+            Ok(of_proxy(file, &proxy))
+        }
+        Config::Collector(collector) => {
+            tls::load_server(&files(&collector.tls))?;
+            Ok(of_collector(file, &collector))
+        }
+    }
+}
+
+fn files(tls: &config::Tls) -> tls::Files {
+    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
+}
+
+fn of_proxy(file: &Path, proxy: &Proxy) -> String {
+    let mut text = format!("{}: ok, the config of a proxy\n", file.display());
+    let mut say = |what: &str, value: String| text.push_str(&format!("  {what:<12} {value}\n"));
+    for address in &proxy.listen.udp {
+        say("decodes", format!("udp {address}"));
+    }
+    for address in &proxy.listen.raw {
+        say("relays", format!("udp {address}"));
+    }
+    say("shards", proxy.listen.shards.to_string());
+    for endpoint in &proxy.uplink.endpoints {
+        say("sends to", endpoint.to_string());
+    }
+    say("spool", format!("{}, at most {}", proxy.spool.dir.display(), size_text(proxy.spool.max_bytes)));
+    say("certificate", proxy.tls.cert.display().to_string());
+    say("admin", format!("http://{}", proxy.admin.listen));
+    text
+}
+
+fn of_collector(file: &Path, collector: &Collector) -> String {
+    let mut text = format!("{}: ok, the config of a collector\n", file.display());
+    let mut say = |what: &str, value: String| text.push_str(&format!("  {what:<12} {value}\n"));
+    say("listens", collector.listen.to_string());
+    if let Some(jsonl) = &collector.sinks.jsonl {
+        say("sink", format!("jsonl {}", jsonl.path.display()));
+    }
+    for address in collector.sinks.udp.iter().flatten() {
+        say("sink", format!("udp {address}"));
+    }
+    if collector.sinks.null {
+        say("sink", "null".to_owned());
+    }
+    say("marks", collector.state_dir.display().to_string());
+    say("certificate", collector.tls.cert.display().to_string());
+    say("admin", format!("http://{}", collector.admin.listen));
+    text
+}
