@@ -1,1 +1,6 @@
-//! (module demo)
+//! `flowproxy demo`: mesh, proxy and collector in one process, through real sockets.
+
+pub mod numbers;
+pub mod summary;
+pub mod tally;
+pub mod view;

@@ -87,6 +87,7 @@ pub struct Counts {
     packets: AtomicU64,
     bytes: AtomicU64,
     datagrams: AtomicU64,
+    udp_bytes: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -101,12 +102,18 @@ impl Counts {
         }
     }
 
+    /// Bytes of those datagrams, UDP payload.
+    pub fn udp_bytes(&self) -> u64 {
+        self.udp_bytes.load(Ordering::Relaxed)
+    }
+
     /// Datagrams that no socket took.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
-    fn add(&self, sent: Totals) {
+    fn add(&self, sent: Totals, udp_bytes: usize) {
+        self.udp_bytes.fetch_add(udp_bytes as u64, Ordering::Relaxed);
         self.records.fetch_add(sent.records, Ordering::Relaxed);
         self.packets.fetch_add(sent.packets, Ordering::Relaxed);
         self.bytes.fetch_add(sent.bytes, Ordering::Relaxed);
@@ -199,7 +206,7 @@ impl Generator {
 /// found nobody, and does not send it.
 fn send(socket: &UdpSocket, bytes: &[u8], held: Totals, counts: &Counts) {
     match socket.send(bytes).or_else(|_| socket.send(bytes)) {
-        Ok(_) => counts.add(held),
+        Ok(taken) => counts.add(held, taken),
         Err(error) => {
             if counts.failed.fetch_add(1, Ordering::Relaxed) == 0 {
                 tracing::warn!(%error, "A datagram could not be sent; others are only counted.");
