@@ -28,8 +28,13 @@ impl Field {
     /// The width of fields of variable length (RFC 7011 section 7).
     pub const VARIABLE: u16 = 65_535;
 }
-pub mod record;
 
+pub mod element;
+pub mod json;
+pub mod record;
+pub mod time;
+
+mod elements;
 mod layout;
 mod run;
 

@@ -6,7 +6,7 @@
 
 use super::body::{Body, MAX_WIDTH, Number, Numbers, fields};
 use super::runs::{self, Run};
-use super::{MAX_EXPANDED, RECORD_COST};
+use super::{Budget, FIELD_COST, MAX_EXPANDED};
 use crate::flow::Field;
 use crate::proto::{self, Encoding, RecordKind};
 use bytes::Bytes;
@@ -110,8 +110,8 @@ struct Cut {
     variable: (Arc<Vec<u32>>, Bytes),
 }
 
-/// Reads a group. `exporters` is how many the batch has; `budget` is what values may still take, in bytes.
-pub(super) fn read(group: proto::Group, exporters: usize, budget: &mut usize) -> Result<Group, GroupError> {
+/// Reads a group. `exporters` is how many the batch has.
+pub(super) fn read(group: proto::Group, exporters: usize, budget: &mut Budget) -> Result<Group, GroupError> {
     check_counts(&group)?;
     pay(&group, budget)?;
     let kind = RecordKind::try_from(group.kind).map_err(|_| GroupError::Kind { kind: group.kind })?;
@@ -157,21 +157,23 @@ fn check_counts(group: &proto::Group) -> Result<(), GroupError> {
 }
 
 /// Takes what the group's values need from the budget, before anything is expanded.
-fn pay(group: &proto::Group, budget: &mut usize) -> Result<(), GroupError> {
+fn pay(group: &proto::Group, budget: &mut Budget) -> Result<(), GroupError> {
     let records = u64::from(group.records);
-    let mut cost = records * RECORD_COST as u64 + u64::from(group.runs) * size_of::<Run>() as u64;
+    let mut cost = records * budget.record_cost as u64 + u64::from(group.runs) * size_of::<Run>() as u64;
     for column in &group.columns {
-        // A place and a length take four bytes each.
-        let width = if column.encoding() == Encoding::Variable { 4 } else { u64::from(column.width.max(4)) };
+        // The values of VARIABLE stand in the body, each once.
+        let is_variable = column.encoding() == Encoding::Variable;
+        let width =
+            if is_variable { FIELD_COST as u64 } else { u64::from(column.width).max(FIELD_COST as u64) };
         let table = match column.encoding() {
             Encoding::Dictionary => dictionary_count(&group.dictionaries, column.of),
             Encoding::Follows => followed(&group.columns, &group.dictionaries, column.of),
             _ => 0,
         };
-        cost += (records + table as u64) * width;
+        cost = cost.saturating_add((records + table as u64).saturating_mul(width));
     }
-    let left = usize::try_from(cost).ok().and_then(|cost| budget.checked_sub(cost));
-    *budget = left.ok_or(GroupError::Expanded)?;
+    let left = usize::try_from(cost).ok().and_then(|cost| budget.left.checked_sub(cost));
+    budget.left = left.ok_or(GroupError::Expanded)?;
     Ok(())
 }
 

@@ -37,12 +37,15 @@ pub use runs::Run;
 /// The largest plain payload that is read, in bytes: what a collector announces as `Limits.plain_bytes`.
 pub const MAX_PLAIN_SIZE: u32 = 8 << 20;
 
-/// The most that the records of one batch may come to when written out, in bytes: the widths of their fields
-/// and [`RECORD_COST`] for each record.
+/// The most that the records of one batch may come to, in bytes: the widths of their fields, each [`FIELD_COST`] at
+/// least, and for each record [`RECORD_COST`] and the names that may be written beside it.
 pub const MAX_EXPANDED: usize = 64 << 20;
 
 /// What a record counts against [`MAX_EXPANDED`] beside its fields, in bytes.
-pub const RECORD_COST: usize = 16;
+pub const RECORD_COST: usize = 64;
+
+/// The least that a field counts against [`MAX_EXPANDED`], in bytes.
+pub const FIELD_COST: usize = 8;
 
 /// A batch that keeps all the rules.
 #[derive(Clone, Debug)]
@@ -166,12 +169,27 @@ pub fn open(codec: Codec, plain_size: u32, payload: &[u8]) -> Result<Batch, Erro
     let exporters = read_exporters(payload.exporters)?;
     let interfaces = read_interfaces(payload.interfaces, exporters.len())?;
     check_datagrams(&payload.datagrams, exporters.len())?;
-    let mut budget = MAX_EXPANDED;
+    let mut budget = Budget { left: MAX_EXPANDED, record_cost: record_cost(&exporters, &interfaces) };
     let read_group = |(place, group)| {
         group::read(group, exporters.len(), &mut budget).map_err(|error| Error::Group { group: place, error })
     };
     let groups = payload.groups.into_iter().enumerate().map(read_group).collect::<Result<_, _>>()?;
     Ok(Batch { exporters, interfaces, groups, datagrams: payload.datagrams })
+}
+
+/// What the values of a batch may still take, in bytes.
+struct Budget {
+    left: usize,
+    /// Of each record, beside its fields.
+    record_cost: usize,
+}
+
+/// A record's share of the budget, beside its fields: a sink may write its exporter's name and site and the names
+/// of two interfaces with each.
+fn record_cost(exporters: &[Source], interfaces: &[Interface]) -> usize {
+    let sources = exporters.iter().map(|source| source.name.len() + source.site.len());
+    let names = interfaces.iter().map(|interface| interface.name.len());
+    RECORD_COST + sources.max().unwrap_or(0) + 2 * names.max().unwrap_or(0)
 }
 
 /// Expands one zstd frame into at most `plain_size` bytes.

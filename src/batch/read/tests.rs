@@ -393,17 +393,34 @@ fn many_small_parts_are_refused_before_they_are_made() {
     }
 }
 
-#[test]
-fn constants_can_not_claim_more_than_the_budget() {
+/// The most records that a group may have, at 15 fields of 16 bytes and no body.
+fn large() -> proto::Group {
     let mut group = three(vec![], vec![column(27, 16, Encoding::Planes, 0, &[1], 0); 15], &[]);
     group.records = 65_536;
     group.run_columns[0] = run_column(RunField::Records, 4, &[1, 0, 0]);
-    assert!(group_of(group.clone()).is_ok());
-    let groups = vec![group.clone(); 3];
-    assert_eq!(open_plain(&payload(groups)).unwrap().records(), 3 * 65_536);
-    let error = open_plain(&payload(vec![group; 4])).unwrap_err();
+    group
+}
+
+#[test]
+fn constants_can_not_claim_more_than_the_budget() {
+    assert!(group_of(large()).is_ok());
+    assert_eq!(open_plain(&payload(vec![large(); 3])).unwrap().records(), 3 * 65_536);
+    let error = open_plain(&payload(vec![large(); 4])).unwrap_err();
     assert!(matches!(error, Error::Group { group: 3, error: GroupError::Expanded }), "{error}");
     assert!(error.is_too_large());
+}
+
+#[test]
+fn names_count_with_every_record() {
+    let mut message = payload(vec![large()]);
+    message.exporters[0].name = "x".repeat(1000);
+    assert!(open_plain(&message).unwrap_err().is_too_large());
+    message.exporters[0].name.clear();
+    let name = "x".repeat(500);
+    message.interfaces.push(proto::Interface { name, ..Default::default() });
+    assert!(open_plain(&message).unwrap_err().is_too_large());
+    message.interfaces.clear();
+    assert!(open_plain(&message).is_ok());
 }
 
 #[test]

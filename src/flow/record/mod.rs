@@ -1,0 +1,225 @@
+//! A record at the far end: a row of fields with what belongs to its run, as one line of JSON.
+//!
+//! ```text
+//! {"exporter":"192.0.2.1", ... ,"sequence":17,   what belongs to the run
+//!  "sourceIPv4Address":"198.51.100.7", ...       the record's fields, in the order of its template
+//!  "flowStartMilliseconds":1790000000000, ...}   what follows from both
+//! ```
+//!
+//! | if | then |
+//! |---|---|
+//! | an element stands in the template several times | one key, an array in the template's order |
+//! | an element's name is one of the keys that every line begins with (145, 149) | its key is `ie<ID>` |
+//! | the field is a scope of NetFlow v9 | `scopeSystem`, `scopeInterface`, ..., and `scope<N>` for unknown types |
+//! | the record has the element that would be derived | the record's own stays, nothing is derived |
+//!
+//! No key is twice in a line. The same batch gives the same bytes. How a value is written says [`json`]; what is
+//! derived, and from what, says [`derived`].
+
+mod derived;
+
+use super::Field;
+use super::json::{self, Format};
+use super::time;
+use crate::batch::read::{Batch, Group, Run, Source};
+use crate::proto::{Protocol, RecordKind, SamplingSource};
+use derived::{Derivation, Names};
+use std::collections::HashMap;
+
+/// The keys of a line that no element of a record may take.
+const RUN_KEYS: [&str; 11] = [
+    "exporter",
+    "exporterPort",
+    "exporterName",
+    "exporterSite",
+    "protocol",
+    "kind",
+    "observationDomainId",
+    "templateId",
+    "receivedAt",
+    "exportedAt",
+    "sequence",
+];
+
+/// What scope types of NetFlow v9 are called (RFC 3954 section 6.1), from type 1 on.
+const V9_SCOPES: [&str; 5] =
+    ["scopeSystem", "scopeInterface", "scopeLineCard", "scopeCache", "scopeTemplate"];
+
+/// Appends one line of JSON, with its line feed, for each record of a batch: by group, in the order received.
+/// A raw batch gives none.
+pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
+    let names = Names::new(&batch.interfaces);
+    for group in &batch.groups {
+        let line = Line::new(group);
+        let mut head = Vec::new();
+        let mut first = 0;
+        for run in group.runs() {
+            head.clear();
+            if let Some(source) = batch.exporters.get(run.exporter) {
+                write_head(&mut head, source, group.kind, run);
+            }
+            let end = first + run.records as usize;
+            for record in first..end {
+                out.extend_from_slice(&head);
+                line.write(out, group, run, record, &names);
+                out.extend_from_slice(b"}\n");
+            }
+            first = end;
+        }
+    }
+}
+
+/// How the records of a group are written: worked out once.
+struct Line {
+    entries: Vec<Entry>,
+    derivation: Derivation,
+}
+
+/// One key of a line.
+struct Entry {
+    /// `,"name":`
+    key: Vec<u8>,
+    format: Format,
+    /// More than one if the element is repeated.
+    columns: Vec<usize>,
+}
+
+impl Entry {
+    fn new(group: &Group, column: usize, field: Field) -> Self {
+        let (name, format) = naming(is_element(group, column), field);
+        Self { key: key(&name), format, columns: vec![column] }
+    }
+}
+
+impl Line {
+    fn new(group: &Group) -> Self {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut places = HashMap::new();
+        for (column, field) in group.columns.iter().map(|column| column.field).enumerate() {
+            let place = *places
+                .entry((is_element(group, column), field.enterprise, field.element))
+                .or_insert(entries.len());
+            match entries.get_mut(place) {
+                Some(entry) => entry.columns.push(column),
+                None => entries.push(Entry::new(group, column, field)),
+            }
+        }
+        Self { entries, derivation: Derivation::new(group) }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, names: &Names) {
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.key);
+            if let &[column] = entry.columns.as_slice() {
+                json::write_value(out, entry.format, group.value(column, record));
+                continue;
+            }
+            for (place, &column) in entry.columns.iter().enumerate() {
+                out.push(if place == 0 { b'[' } else { b',' });
+                json::write_value(out, entry.format, group.value(column, record));
+            }
+            out.push(b']');
+        }
+        self.derivation.write(out, group, run, record, names);
+    }
+}
+
+/// The column is an information element, and not a scope type of NetFlow v9.
+fn is_element(group: &Group, place: usize) -> bool {
+    !group.v9_scopes || place >= group.scope_columns
+}
+
+/// A field's name in the line and how its values are written.
+fn naming(is_element: bool, field: Field) -> (String, Format) {
+    if !is_element {
+        let known = usize::from(field.element).checked_sub(1).and_then(|place| V9_SCOPES.get(place));
+        return match known {
+            Some(name) if field.enterprise == 0 => ((*name).to_owned(), Format::Unsigned),
+            _ => (format!("scope{}", field.element), Format::Octets),
+        };
+    }
+    let format = field.element().map_or(Format::Octets, |element| element.element_type.into());
+    let name = field.name();
+    if RUN_KEYS.contains(&name.as_str()) { (format!("ie{}", field.element), format) } else { (name, format) }
+}
+
+/// `,"name":`
+fn key(name: &str) -> Vec<u8> {
+    let mut key = vec![b','];
+    json::write_text(&mut key, name);
+    key.push(b':');
+    key
+}
+
+/// Appends what belongs to a run, from the line's opening brace on.
+fn write_head(out: &mut Vec<u8>, source: &Source, kind: RecordKind, run: &Run) {
+    out.extend_from_slice(b"{\"exporter\":\"");
+    json::write_display(out, source.exporter.address);
+    out.extend_from_slice(b"\",\"exporterPort\":");
+    json::write_number(out, u64::from(source.exporter.port));
+    write_labels(out, source);
+    out.extend_from_slice(b",\"protocol\":");
+    json::write_text(out, protocol_name(run.protocol));
+    out.extend_from_slice(b",\"kind\":");
+    json::write_text(out, kind_name(kind));
+    out.extend_from_slice(b",\"observationDomainId\":");
+    json::write_number(out, u64::from(run.domain));
+    out.extend_from_slice(b",\"templateId\":");
+    json::write_number(out, u64::from(run.template));
+    out.extend_from_slice(b",\"receivedAt\":\"");
+    time::write_rfc3339_millis(out, run.receive_time);
+    out.push(b'"');
+    if run.export_time != 0 {
+        out.extend_from_slice(b",\"exportedAt\":\"");
+        time::write_rfc3339_millis(out, run.export_time);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b",\"sequence\":");
+    json::write_number(out, u64::from(run.sequence));
+}
+
+/// What the proxy's operator calls the exporter, where there is such a name.
+fn write_labels(out: &mut Vec<u8>, source: &Source) {
+    for (key, text) in [("exporterName", &source.name), ("exporterSite", &source.site)] {
+        if !text.is_empty() {
+            out.extend_from_slice(&self::key(key));
+            json::write_text(out, text);
+        }
+    }
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Unknown => "unknown",
+        Protocol::NetflowV1 => "netflow-v1",
+        Protocol::NetflowV5 => "netflow-v5",
+        Protocol::NetflowV7 => "netflow-v7",
+        Protocol::NetflowV9 => "netflow-v9",
+        Protocol::Ipfix => "ipfix",
+        Protocol::SflowV5 => "sflow-v5",
+    }
+}
+
+fn kind_name(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Data => "data",
+        RecordKind::Options => "options",
+        RecordKind::FlowSample => "flow_sample",
+        RecordKind::CounterSample => "counter_sample",
+        RecordKind::DropSample => "drop_sample",
+    }
+}
+
+fn sampling_name(source: SamplingSource) -> &'static str {
+    match source {
+        SamplingSource::Unknown => "unknown",
+        SamplingSource::Record => "record",
+        SamplingSource::Options => "options",
+        SamplingSource::Header => "header",
+        SamplingSource::Sample => "sample",
+        SamplingSource::Static => "static",
+    }
+}
+
+#[cfg(test)]
+mod tests;
