@@ -200,7 +200,7 @@ impl Ingest {
         counter(into, "kernel_dropped_datagrams", "Datagrams dropped at a full socket buffer", drops);
         counter(into, "raw_accepted_datagrams", "Raw datagrams taken", &self.raw_accepted);
         labelled(into, "raw_dropped_datagrams", "Raw datagrams lost before a number", &self.raw_dropped);
-        counter(into, "raw_batched_datagrams", "Raw datagrams handed to the spool", &self.raw_batched);
+        counter(into, "batch_raw_datagrams", "Raw datagrams handed to the spool", &self.raw_batched);
     }
 
     fn register_records(&self, into: &mut Registry) {
@@ -211,7 +211,7 @@ impl Ingest {
         counter(into, "records_decoded", "Records decoded", &self.records_decoded);
         labelled(into, "decode_records", "Records decoded, by kind", &self.records_by_kind);
         labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
-        counter(into, "records_batched", "Records handed to the spool", &self.records_batched);
+        counter(into, "batch_records", "Records handed to the spool", &self.records_batched);
     }
 
     fn register_batches(&self, into: &mut Registry) {
