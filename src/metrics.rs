@@ -6,8 +6,8 @@
 //! where it happens and none of them a difference:
 //!
 //! ```text
-//! datagrams received = accepted + truncated + unreadable (reason) + shed
-//! sets in accepted   = decoded + held now + undecoded (reason)
+//! datagrams received = accepted + truncated + unreadable (reason)
+//! sets in accepted   = decoded + undecoded (reason)
 //! records decoded    = dropped (reason) + in the open batch + batched
 //! raw accepted       = raw dropped (reason) + in the open batch + raw batched
 //! ```
@@ -58,8 +58,6 @@ pub struct Ingest {
     pub datagrams_truncated: Counter,
     /// Datagrams of which nothing could be read, by [`Ingest::UNREADABLE`].
     pub datagrams_unreadable: Labelled,
-    /// Datagrams read from the socket and given up because our own queue was full.
-    pub datagrams_shed: Counter,
     /// Datagrams that the kernel dropped because a socket's buffer was full (SO_MEMINFO).
     pub datagrams_dropped_by_kernel: Counter,
     /// Sets of which every record was decoded, template sets among them.
@@ -68,8 +66,6 @@ pub struct Ingest {
     pub sets_undecoded: Labelled,
     /// Bytes of those.
     pub set_bytes_undecoded: Counter,
-    /// Sets that wait for their template now.
-    pub sets_held: Gauge,
     /// Records decoded; count them with [`Ingest::count_decoded`].
     pub records_decoded: Counter,
     /// The same by [`Ingest::KINDS`].
@@ -92,16 +88,14 @@ pub struct Ingest {
     pub batch_packed_bytes: Counter,
     /// Templates known now, options templates among them.
     pub templates: Gauge,
-    /// Templates that came anew with another layout than before.
-    pub templates_changed: Counter,
+    /// Templates that were not known as they came: new ones and changed ones.
+    pub templates_learned: Counter,
     /// Templates given up because an exporter, or all of them, had too many.
     pub templates_evicted: Counter,
     /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
     pub template_withdrawals: Labelled,
-    /// Exporters (address, port) that have state now.
+    /// Exporters (by address) that have been heard.
     pub exporters: Gauge,
-    /// Exporters given up because there were too many.
-    pub exporters_evicted: Counter,
 }
 
 impl Ingest {
@@ -123,7 +117,7 @@ impl Ingest {
     /// What decoded records are.
     pub const KINDS: [&str; 2] = ["flow", "options"];
     /// Why records and raw datagrams are lost before they have a number.
-    pub const DROPPED: [&str; 2] = ["queue_full", "spool_ended"];
+    pub const DROPPED: [&str; 1] = ["queue_full"];
     /// What closed a batch.
     pub const CLOSED: [&str; 4] = ["records", "bytes", "age", "end"];
     /// What became of a template withdrawal.
@@ -137,12 +131,10 @@ impl Ingest {
             datagrams_accepted: Counter::default(),
             datagrams_truncated: Counter::default(),
             datagrams_unreadable: Labelled::new("reason", &Self::UNREADABLE),
-            datagrams_shed: Counter::default(),
             datagrams_dropped_by_kernel: Counter::default(),
             sets_decoded: Counter::default(),
             sets_undecoded: Labelled::new("reason", &Self::UNDECODED),
             set_bytes_undecoded: Counter::default(),
-            sets_held: Gauge::default(),
             records_decoded: Counter::default(),
             records_by_kind: Labelled::new("kind", &Self::KINDS),
             records_dropped: Labelled::new("reason", &Self::DROPPED),
@@ -154,11 +146,10 @@ impl Ingest {
             batch_plain_bytes: Counter::default(),
             batch_packed_bytes: Counter::default(),
             templates: Gauge::default(),
-            templates_changed: Counter::default(),
+            templates_learned: Counter::default(),
             templates_evicted: Counter::default(),
             template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
             exporters: Gauge::default(),
-            exporters_evicted: Counter::default(),
         }
     }
 
@@ -195,7 +186,6 @@ impl Ingest {
             &self.datagrams_truncated,
         );
         labelled(into, "datagrams_unreadable", "Datagrams not read, by reason", &self.datagrams_unreadable);
-        counter(into, "datagrams_shed", "Datagrams given up at our own queue", &self.datagrams_shed);
         let drops = &self.datagrams_dropped_by_kernel;
         counter(into, "kernel_dropped_datagrams", "Datagrams dropped at a full socket buffer", drops);
         counter(into, "raw_accepted_datagrams", "Raw datagrams taken", &self.raw_accepted);
@@ -207,7 +197,6 @@ impl Ingest {
         counter(into, "sets_decoded", "Sets decoded whole", &self.sets_decoded);
         labelled(into, "sets_undecoded", "Sets not decoded, by reason", &self.sets_undecoded);
         counter(into, "sets_undecoded_bytes", "Bytes of those", &self.set_bytes_undecoded);
-        gauge(into, "sets_held", "Sets waiting for their template", &self.sets_held);
         counter(into, "records_decoded", "Records decoded", &self.records_decoded);
         labelled(into, "decode_records", "Records decoded, by kind", &self.records_by_kind);
         labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
@@ -222,11 +211,10 @@ impl Ingest {
 
     fn register_templates(&self, into: &mut Registry) {
         gauge(into, "templates_known", "Templates known", &self.templates);
-        counter(into, "templates_changed", "Templates that changed their layout", &self.templates_changed);
+        counter(into, "templates_learned", "Templates that were new or changed", &self.templates_learned);
         counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
         labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);
-        gauge(into, "exporters_known", "Exporters that have state", &self.exporters);
-        counter(into, "exporters_evicted", "Exporters given up at a limit", &self.exporters_evicted);
+        gauge(into, "exporters_known", "Exporters heard, by address", &self.exporters);
     }
 }
 

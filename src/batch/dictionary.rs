@@ -65,8 +65,8 @@ impl<T: Key> Dictionary<T> {
     #[inline]
     fn place(&mut self, value: T) -> Option<u16> {
         let mask = self.slots.len() - 1;
-        let mut slot = (value.folded().wrapping_mul(self.seed) >> self.shift) as usize;
-        for _ in 0..MOST_PROBES {
+        let first = (value.folded().wrapping_mul(self.seed) >> self.shift) as usize;
+        for slot in first..first + MOST_PROBES {
             let taken = self.slots.get_mut(slot & mask)?;
             if *taken == 0 {
                 self.values.push(value);
@@ -77,7 +77,6 @@ impl<T: Key> Dictionary<T> {
             if self.values.get(place) == Some(&value) {
                 return Some(place as u16);
             }
-            slot += 1;
         }
         None
     }

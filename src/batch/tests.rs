@@ -56,8 +56,8 @@ const ROUTER: [(u16, u16); 19] = [
 
 /// A record whose AS, masks and next hop follow from its addresses, as a router's do.
 fn router_record(rng: &mut StdRng) -> Vec<Vec<u8>> {
-    let source: u32 = 0x0a00_0000 | rng.random_range(0..300u32) * 77;
-    let destination: u32 = 0x5000_0000 | rng.random_range(0..900u32) * 13;
+    let source: u32 = 0x0a00_0000 + rng.random_range(0..300u32) * 77;
+    let destination: u32 = 0x5000_0000 + rng.random_range(0..900u32) * 13;
     let packets: u32 = rng.random_range(1..2_000);
     let first: u32 = 4_900_000 + rng.random_range(0..60_000u32);
     vec![
@@ -74,7 +74,7 @@ fn router_record(rng: &mut StdRng) -> Vec<Vec<u8>> {
         destination.to_be_bytes().to_vec(),
         vec![8 + (destination % 17) as u8],
         (1 + (destination % 5) as u16).to_be_bytes().to_vec(),
-        (0xc000_0200 | destination % 9).to_be_bytes().to_vec(),
+        (0xc000_0200 + destination % 9).to_be_bytes().to_vec(),
         (64_500 + source % 11).to_be_bytes().to_vec(),
         (3_000 + destination % 200).to_be_bytes().to_vec(),
         (first + rng.random_range(0..3_000u32)).to_be_bytes().to_vec(),

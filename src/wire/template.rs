@@ -139,20 +139,23 @@ pub struct Templates {
     fields: usize,
     /// Fields put in since the last rotation.
     heard: usize,
+    evicted: u64,
 }
 
 impl Templates {
     pub(super) fn new(limits: Limits) -> Templates {
-        Templates { limits, domains: Generations::new(limits.domains), fields: 0, heard: 0 }
+        Templates { limits, domains: Generations::new(limits.domains), fields: 0, heard: 0, evicted: 0 }
     }
 
     /// The template that was heard for the id.
     pub(super) fn get(&mut self, key: &DomainKey, id: u16) -> Option<&Template> {
-        let Templates { domains, fields, .. } = self;
-        let domain = domains.get(key, &mut |gone| *fields = fields.saturating_sub(weight(&gone)))?;
-        let template = domain.templates.get(&id, &mut |gone| {
+        let Templates { domains, fields, evicted, .. } = self;
+        let mut evict = |gone: &Template| {
             *fields = fields.saturating_sub(gone.layout.fields().len());
-        })?;
+            *evicted += 1;
+        };
+        let domain = domains.get(key, &mut |gone| gone.templates.values().for_each(&mut evict))?;
+        let template = domain.templates.get(&id, &mut |gone| evict(&gone))?;
         Some(template)
     }
 
@@ -161,6 +164,7 @@ impl Templates {
         if self.get(&key, id).is_some_and(|template| **template.layout() == layout) {
             return false;
         }
+        self.withdraw(&key, id);
         let width = layout.fields().len();
         if self.heard + width > self.limits.fields / 2 || self.fields + width > self.limits.fields {
             self.rotate();
@@ -169,22 +173,26 @@ impl Templates {
             self.rotate();
         }
         self.heard += width;
-        let mut freed = 0;
-        if self.domains.get(&key, &mut |gone| freed += weight(&gone)).is_none() {
-            let templates = Generations::new(self.limits.templates_per_domain);
-            self.domains.insert(key, Domain { templates }, &mut |gone| freed += weight(&gone));
+        self.fields += width;
+        let Templates { domains, fields, evicted, limits, .. } = self;
+        let mut evict = |gone: &Template| {
+            *fields = fields.saturating_sub(gone.layout.fields().len());
+            *evicted += 1;
+        };
+        if domains.get(&key, &mut |gone| gone.templates.values().for_each(&mut evict)).is_none() {
+            let templates = Generations::new(limits.templates_per_domain);
+            domains
+                .insert(key, Domain { templates }, &mut |gone| gone.templates.values().for_each(&mut evict));
         }
-        if let Some(domain) = self.domains.get(&key, &mut |_| {}) {
-            domain.templates.insert(id, Template::new(layout), &mut |gone: Template| {
-                freed += gone.layout.fields().len();
-            });
+        if let Some(domain) = domains.find(&key) {
+            domain.templates.insert(id, Template::new(layout), &mut |gone| evict(&gone));
         }
-        self.fields = (self.fields + width).saturating_sub(freed);
         true
     }
 
     /// Drops the old generation and makes the young one old.
     fn rotate(&mut self) {
+        self.evicted += self.domains.old.values().map(|domain| domain.templates.len() as u64).sum::<u64>();
         self.domains.old = std::mem::take(&mut self.domains.young);
         self.fields = self.domains.values().map(weight).sum();
         self.heard = 0;
@@ -221,6 +229,11 @@ impl Templates {
     /// Templates known, of all domains.
     pub fn len(&self) -> usize {
         self.domains.values().map(|domain| domain.templates.len()).sum()
+    }
+
+    /// Templates given up at a limit so far.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Nothing has been heard.

@@ -1,0 +1,261 @@
+//! From datagrams to sealed batches, and the counts on the way.
+
+use super::exporters::{Exporters, Heard};
+use super::faults::FaultLog;
+use super::{BatchSettings, Context};
+use crate::batch::{Builder, Kind, Packer, RawBuilder, Sealed};
+use crate::flow::Run;
+use crate::ingest::Datagram;
+use crate::metrics::Ingest;
+use crate::proto::RecordKind;
+use crate::spool::Sender;
+use crate::wire::{Decoder, Fault, Output, Template};
+use arc_swap::Cache;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What closes a batch; the label of its counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Close {
+    Records,
+    Bytes,
+    Age,
+    End,
+}
+
+impl Close {
+    fn label(self) -> &'static str {
+        match self {
+            Close::Records => "records",
+            Close::Bytes => "bytes",
+            Close::Age => "age",
+            Close::End => "end",
+        }
+    }
+}
+
+/// The most records that a group may have (batch.proto).
+const MOST_RECORDS: usize = 65_536;
+
+/// Counts of one call's datagrams; added to the shared counters once a call.
+#[derive(Debug, Default)]
+struct Counts {
+    received: u64,
+    bytes: u64,
+    accepted: u64,
+    raw: u64,
+    sets: u64,
+    flow: u64,
+    options: u64,
+}
+
+/// The open batches of a shard.
+pub(super) struct Intake {
+    builder: Builder,
+    raw: RawBuilder,
+    packer: Packer,
+    settings: Cache<Arc<arc_swap::ArcSwap<BatchSettings>>, Arc<BatchSettings>>,
+    /// When the open batches got their first record.
+    opened: Option<Instant>,
+    metrics: Ingest,
+    queue: Sender,
+    counts: Counts,
+    exporters: Exporters,
+    faults: FaultLog,
+    /// What the datagram in hand had.
+    heard: Heard,
+    /// What was wrong with it, last.
+    fault: Option<Fault>,
+}
+
+impl Intake {
+    pub(super) fn new(context: &Context) -> Intake {
+        Intake {
+            builder: Builder::new(),
+            raw: RawBuilder::default(),
+            packer: Packer::new(),
+            settings: Cache::new(Arc::clone(&context.batch)),
+            opened: None,
+            metrics: context.metrics.clone(),
+            queue: context.queue.clone(),
+            counts: Counts::default(),
+            exporters: Exporters::default(),
+            faults: FaultLog::default(),
+            heard: Heard::default(),
+            fault: None,
+        }
+    }
+
+    pub(super) fn exporters(&self) -> &Exporters {
+        &self.exporters
+    }
+
+    /// Takes a datagram that came to our `port`; `decoder` is `None` for one that is forwarded unread.
+    pub(super) fn datagram(
+        &mut self,
+        datagram: &Datagram<'_>,
+        port: u16,
+        now: u64,
+        decoder: Option<&mut Decoder>,
+    ) {
+        self.counts.received += 1;
+        self.counts.bytes += datagram.bytes.len() as u64;
+        if datagram.truncated {
+            self.metrics.datagrams_truncated.inc();
+            return;
+        }
+        self.heard = Heard::default();
+        match decoder {
+            None => self.raw_datagram(datagram, port, now),
+            Some(decoder) => match decoder.datagram(datagram.exporter, now, datagram.bytes, self) {
+                Ok(()) => self.counts.accepted += 1,
+                Err(fault) => {
+                    self.metrics.datagrams_unreadable.add(fault.label(), 1);
+                    self.heard.faults += 1;
+                    self.fault = Some(fault);
+                }
+            },
+        }
+        if let Some(fault) = self.fault.take() {
+            self.faults.log(fault, datagram.exporter, now);
+        }
+        self.exporters.heard(datagram.exporter, now, self.heard);
+    }
+
+    fn raw_datagram(&mut self, datagram: &Datagram<'_>, port: u16, now: u64) {
+        self.counts.accepted += 1;
+        self.counts.raw += 1;
+        self.heard.raw += 1;
+        self.open();
+        self.raw.push(datagram.exporter, port, now, datagram.bytes);
+        let limits = self.settings.load().limits;
+        if self.raw.is_full(&limits) {
+            let by = if self.raw.datagrams() >= limits.max_records { Close::Records } else { Close::Bytes };
+            self.close_raw(by);
+        }
+    }
+
+    fn open(&mut self) {
+        if self.opened.is_none() {
+            self.opened = Some(Instant::now());
+        }
+    }
+
+    /// When the open batches must be sealed.
+    pub(super) fn due(&mut self) -> Option<Instant> {
+        Some(self.opened? + self.settings.load().max_delay)
+    }
+
+    pub(super) fn close_by_age(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| due <= now) {
+            self.close(Close::Age);
+        }
+    }
+
+    /// Seals what is open.
+    pub(super) fn close(&mut self, by: Close) {
+        self.close_records(by);
+        self.close_raw(by);
+        self.opened = None;
+    }
+
+    fn close_records(&mut self, by: Close) {
+        if let Some(sealed) = self.builder.seal(&mut self.packer) {
+            self.send(sealed, by);
+        }
+    }
+
+    fn close_raw(&mut self, by: Close) {
+        if let Some(sealed) = self.raw.seal(&mut self.packer) {
+            self.send(sealed, by);
+        }
+    }
+
+    fn send(&mut self, sealed: Sealed, by: Close) {
+        if self.builder.records() == 0 && self.raw.datagrams() == 0 {
+            self.opened = None;
+        }
+        let (kind, records) = (sealed.kind, u64::from(sealed.records));
+        self.metrics.batches_sealed.add(by.label(), 1);
+        self.metrics.batch_plain_bytes.inc_by(u64::from(sealed.plain_size));
+        self.metrics.batch_packed_bytes.inc_by(sealed.payload.len() as u64);
+        // Counted before it is sent: what the spool or the collector counts never runs ahead of this.
+        let (batched, dropped) = match kind {
+            Kind::Records => (&self.metrics.records_batched, &self.metrics.records_dropped),
+            Kind::Raw => (&self.metrics.raw_batched, &self.metrics.raw_dropped),
+        };
+        match self.queue.try_send(sealed) {
+            Ok(()) => drop(batched.inc_by(records)),
+            Err(_) => dropped.add("queue_full", records),
+        }
+    }
+
+    /// Adds the call's counts to the shared counters.
+    pub(super) fn flush_counts(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        self.metrics.datagrams_received.inc_by(counts.received);
+        self.metrics.bytes_received.inc_by(counts.bytes);
+        self.metrics.datagrams_accepted.inc_by(counts.accepted);
+        self.metrics.raw_accepted.inc_by(counts.raw);
+        self.metrics.sets_decoded.inc_by(counts.sets);
+        self.metrics.count_decoded(counts.flow, counts.options);
+    }
+}
+
+impl Output for Intake {
+    fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32) {
+        if self.builder.records() + count as usize > MOST_RECORDS {
+            self.close_records(Close::Records);
+        }
+        self.open();
+        self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        if template.layout().kind() == RecordKind::Options {
+            self.counts.options += u64::from(count);
+            self.heard.options += u64::from(count);
+        } else {
+            self.counts.flow += u64::from(count);
+            self.heard.records += u64::from(count);
+        }
+        let limits = self.settings.load().limits;
+        if self.builder.is_full(&limits) {
+            let by = if self.builder.records() >= limits.max_records { Close::Records } else { Close::Bytes };
+            self.close_records(by);
+        }
+    }
+
+    fn fault(&mut self, fault: Fault, bytes: usize) {
+        self.metrics.sets_undecoded.add(fault.label(), 1);
+        self.metrics.set_bytes_undecoded.inc_by(bytes as u64);
+        self.heard.faults += 1;
+        self.fault = Some(fault);
+    }
+
+    fn template(&mut self, new: bool) {
+        if new {
+            self.metrics.templates_learned.inc();
+        }
+    }
+
+    fn withdrawn(&mut self, count: usize, obeyed: bool) {
+        let result = if obeyed { "obeyed" } else { "ignored" };
+        self.metrics.template_withdrawals.add(result, count as u64);
+    }
+
+    fn set(&mut self) {
+        self.counts.sets += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_its_counter() {
+        let mut labels: Vec<&str> = Fault::ALL.iter().map(|fault| fault.label()).collect();
+        let mut counters: Vec<&str> = Ingest::UNREADABLE.into_iter().chain(Ingest::UNDECODED).collect();
+        labels.sort_unstable();
+        counters.sort_unstable();
+        assert_eq!(labels, counters);
+    }
+}
