@@ -18,7 +18,7 @@
 use super::element::Type;
 use super::time;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// How the bytes of a field are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ fn write_fitting(out: &mut Vec<u8>, format: Format, bytes: &[u8]) -> Option<()> 
             _ => return None,
         }),
         Format::Mac => write_mac(out, bytes.try_into().ok()?),
-        Format::Ipv4 => write_quoted(out, Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        Format::Ipv4 => write_ipv4(out, bytes.try_into().ok()?),
         Format::Ipv6 => write_quoted(out, Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
         Format::String => write_bytes_as_text(out, bytes),
         Format::Seconds => {
@@ -192,6 +192,15 @@ fn write_finite(out: &mut Vec<u8>, is_finite: bool, value: impl std::fmt::Debug)
 fn write_time(out: &mut Vec<u8>, unix_ns: i128, digits: u32) {
     out.push(b'"');
     time::write_rfc3339(out, unix_ns, digits);
+    out.push(b'"');
+}
+
+/// The address that most records have twice: not by way of `Display`.
+fn write_ipv4(out: &mut Vec<u8>, bytes: [u8; 4]) {
+    for (mark, byte) in b"\"...".iter().zip(bytes) {
+        out.push(*mark);
+        write_number(out, u64::from(byte));
+    }
     out.push(b'"');
 }
 

@@ -43,7 +43,7 @@ enum Values {
     /// All alike.
     Same(Vec<u8>),
     /// `width` bytes each, back to back.
-    Fixed { width: usize, bytes: Vec<u8> },
+    Fixed { width: usize, bytes: Bytes },
     /// Each at its place in a table of `width` bytes each.
     Places { places: Arc<Vec<u32>>, width: usize, table: Vec<u8> },
     /// Where each ends in `bytes`; it begins where the one before ends.
@@ -106,8 +106,8 @@ struct Cut {
     width: usize,
     of: usize,
     numbers: Numbers,
-    /// Of VARIABLE: where each value ends, and the values.
-    variable: (Arc<Vec<u32>>, Bytes),
+    /// Of VARIABLE: the values.
+    variable: Option<Values>,
 }
 
 /// Reads a group. `exporters` is how many the batch has.
@@ -161,7 +161,7 @@ fn pay(group: &proto::Group, budget: &mut Budget) -> Result<(), GroupError> {
     let records = u64::from(group.records);
     let mut cost = records * budget.record_cost as u64 + u64::from(group.runs) * size_of::<Run>() as u64;
     for column in &group.columns {
-        // The values of VARIABLE stand in the body, each once.
+        // The values of VARIABLE stand in the body, each once, and some need a length of four bytes.
         let is_variable = column.encoding() == Encoding::Variable;
         let width =
             if is_variable { FIELD_COST as u64 } else { u64::from(column.width).max(FIELD_COST as u64) };
@@ -238,37 +238,38 @@ fn cut(
     };
     let numbers = body.numbers(column, count)?;
     let variable = match encoding {
-        Encoding::Variable => cut_variable(column, place, &numbers, body)?,
-        _ => Default::default(),
+        Encoding::Variable => Some(cut_variable(column, place, &numbers, body)?),
+        _ => None,
     };
     Ok(Cut { encoding, width, of, numbers, variable })
 }
 
-/// The values of a VARIABLE column: where each ends, and their bytes.
+/// The values of a VARIABLE column.
 fn cut_variable(
     column: &proto::Column,
     place: usize,
     lengths: &Numbers,
     body: &mut Body,
-) -> Result<(Arc<Vec<u32>>, Bytes), GroupError> {
+) -> Result<Values, GroupError> {
     if column.planes > 0b11 {
         return Err(GroupError::Planes { planes: column.planes });
+    }
+    let refuse = |length: u64| GroupError::Length { column: place, length };
+    let width = column.width as usize;
+    if column.width != u32::from(Field::VARIABLE) {
+        if let Some(other) = lengths.values::<u64>().into_iter().find(|&length| length != width as u64) {
+            return Err(refuse(other));
+        }
+        return Ok(Values::Fixed { width, bytes: body.take(width * lengths.count())? });
     }
     let mut end = 0;
     let mut ends = Vec::with_capacity(lengths.count());
     for length in lengths.values::<u64>() {
-        let fits = match u16::try_from(column.width) {
-            Ok(Field::VARIABLE) => length <= u64::from(u16::MAX),
-            _ => length == u64::from(column.width),
-        };
-        if !fits {
-            return Err(GroupError::Length { column: place, length });
-        }
-        // At most 65,536 lengths of 16 bits each: just below 2^32.
-        end += length as u32;
+        // At most 65,536 lengths of 16 bits each: their sum is below 2^32.
+        end += u32::from(u16::try_from(length).map_err(|_| refuse(length))?);
         ends.push(end);
     }
-    Ok((Arc::new(ends), body.take(end as usize)?))
+    Ok(Values::Variable { ends: Arc::new(ends), bytes: body.take(end as usize)? })
 }
 
 /// The places of each DICTIONARY column; nothing for the others.
@@ -300,7 +301,7 @@ fn values(
     Some(match cut.encoding {
         Encoding::Planes => match cut.numbers.constant() {
             Some(value) => Values::Same(fields([value].into_iter(), width)),
-            None => Values::Fixed { width, bytes: plain(&cut.numbers, width, width) },
+            None => Values::Fixed { width, bytes: plain(&cut.numbers, width, width).into() },
         },
         Encoding::Dictionary => {
             let (dictionary_width, numbers) = dictionaries.get(cut.of)?;
@@ -310,16 +311,13 @@ fn values(
         Encoding::Difference => {
             let base = cuts.get(cut.of)?;
             let bytes = if width <= 8 { sums::<u64>(base, cut) } else { sums::<u128>(base, cut) };
-            Values::Fixed { width, bytes }
+            Values::Fixed { width, bytes: bytes.into() }
         }
         Encoding::Follows => {
             let table = plain(&cut.numbers, width, width);
             Values::Places { places: Arc::clone(places.get(cut.of)?), width, table }
         }
-        Encoding::Variable => {
-            let (ends, bytes) = cut.variable.clone();
-            Values::Variable { ends, bytes }
-        }
+        Encoding::Variable => cut.variable.clone()?,
     })
 }
 
@@ -356,6 +354,11 @@ impl Group {
 }
 
 impl Column {
+    /// The value, if it is the same in all records and the batch says so.
+    pub fn constant(&self) -> Option<&[u8]> {
+        if let Values::Same(value) = &self.values { Some(value) } else { None }
+    }
+
     /// The field of a record, as the exporter sent it. Empty if there is no such record; not so if all values are
     /// alike.
     pub fn value(&self, record: usize) -> &[u8] {

@@ -45,7 +45,7 @@ pub const MAX_EXPANDED: usize = 64 << 20;
 pub const RECORD_COST: usize = 64;
 
 /// The least that a field counts against [`MAX_EXPANDED`], in bytes.
-pub const FIELD_COST: usize = 8;
+pub const FIELD_COST: usize = 2;
 
 /// A batch that keeps all the rules.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ mod derived;
 use super::Field;
 use super::json::{self, Format};
 use super::time;
-use crate::batch::read::{Batch, Group, Run, Source};
+use crate::batch::read::{Batch, Column, Group, Run, Source};
 use crate::proto::{Protocol, RecordKind, SamplingSource};
 use derived::{Derivation, Names};
 use std::collections::HashMap;
@@ -77,17 +77,42 @@ struct Line {
 
 /// One key of a line.
 struct Entry {
-    /// `,"name":`
-    key: Vec<u8>,
+    /// `,"name":`, and the value if all records have the same.
+    text: Vec<u8>,
     format: Format,
-    /// More than one if the element is repeated.
+    /// Where the values are; more than one column if the element is repeated, none if the text has the value.
     columns: Vec<usize>,
 }
 
 impl Entry {
     fn new(group: &Group, column: usize, field: Field) -> Self {
         let (name, format) = naming(is_element(group, column), field);
-        Self { key: key(&name), format, columns: vec![column] }
+        Self { text: key(&name), format, columns: vec![column] }
+    }
+
+    /// Writes the value at once if all records have the same.
+    fn settle(&mut self, group: &Group) {
+        if let &[column] = self.columns.as_slice()
+            && let Some(value) = group.columns.get(column).and_then(Column::constant)
+        {
+            json::write_value(&mut self.text, self.format, value);
+            self.columns.clear();
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, group: &Group, record: usize) {
+        out.extend_from_slice(&self.text);
+        match self.columns.as_slice() {
+            [] => {}
+            &[column] => json::write_value(out, self.format, group.value(column, record)),
+            columns => {
+                for (place, &column) in columns.iter().enumerate() {
+                    out.push(if place == 0 { b'[' } else { b',' });
+                    json::write_value(out, self.format, group.value(column, record));
+                }
+                out.push(b']');
+            }
+        }
     }
 }
 
@@ -104,21 +129,13 @@ impl Line {
                 None => entries.push(Entry::new(group, column, field)),
             }
         }
+        entries.iter_mut().for_each(|entry| entry.settle(group));
         Self { entries, derivation: Derivation::new(group) }
     }
 
     fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, names: &Names) {
         for entry in &self.entries {
-            out.extend_from_slice(&entry.key);
-            if let &[column] = entry.columns.as_slice() {
-                json::write_value(out, entry.format, group.value(column, record));
-                continue;
-            }
-            for (place, &column) in entry.columns.iter().enumerate() {
-                out.push(if place == 0 { b'[' } else { b',' });
-                json::write_value(out, entry.format, group.value(column, record));
-            }
-            out.push(b']');
+            entry.write(out, group, record);
         }
         self.derivation.write(out, group, run, record, names);
     }
