@@ -98,3 +98,6 @@ impl Decoder {
         &self.templates
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Datagrams of every form in commented hex, every shorter prefix of them, and mutations of them.
+
+use super::*;
+use crate::flow::Field;
+use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// What a datagram gave.
+#[derive(Debug, Default, PartialEq)]
+struct Got {
+    /// Field values of each record, and its run.
+    records: Vec<(Run2, Vec<Vec<u8>>)>,
+    faults: Vec<Fault>,
+    templates: Vec<bool>,
+    withdrawn: Vec<(usize, bool)>,
+    sets: usize,
+}
+
+/// The part of a run that tests look at: kind, domain, template, sequence, export time, uptime, sampling rate.
+type Run2 = (RecordKind, u32, u16, u32, u64, u32, u32);
+
+impl Output for Got {
+    fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32) {
+        let layout = template.layout();
+        let bounds: Vec<(usize, usize)> = match layout.stride() {
+            Some(stride) => (0..count as usize).map(|i| (i * stride, (i + 1) * stride)).collect(),
+            None => {
+                let starts = std::iter::once(0).chain(ends.iter().map(|end| *end as usize));
+                starts.zip(ends.iter().map(|end| *end as usize)).collect()
+            }
+        };
+        assert_eq!(bounds.len(), count as usize);
+        assert_eq!(bounds.last().map(|bound| bound.1), Some(rows.len()), "rows end with the last record");
+        for (start, end) in bounds {
+            let fields = fields(layout, &rows[start..end]);
+            let head = (layout.kind(), run.domain, run.template, run.sequence);
+            let run = (head.0, head.1, head.2, head.3, run.export_time, run.uptime, run.sampling_rate);
+            self.records.push((run, fields));
+        }
+    }
+
+    fn fault(&mut self, fault: Fault, _bytes: usize) {
+        self.faults.push(fault);
+    }
+
+    fn template(&mut self, new: bool) {
+        self.templates.push(new);
+    }
+
+    fn withdrawn(&mut self, count: usize, obeyed: bool) {
+        self.withdrawn.push((count, obeyed));
+    }
+
+    fn set(&mut self) {
+        self.sets += 1;
+    }
+}
+
+/// Cuts a row into its fields, independently of the code under test.
+fn fields(layout: &crate::flow::Layout, row: &[u8]) -> Vec<Vec<u8>> {
+    if layout.stride().is_some() {
+        let cut = |p: &crate::flow::Placed| row[p.offset..p.offset + usize::from(p.field.width)].to_vec();
+        return layout.fields().iter().map(cut).collect();
+    }
+    let mut at = 0;
+    let mut fields = Vec::new();
+    for placed in layout.fields() {
+        let mut length = usize::from(placed.field.width);
+        if placed.field.width == Field::VARIABLE {
+            length = usize::from(row[at]);
+            at += 1;
+            if length == 255 {
+                length = usize::from(row[at]) << 8 | usize::from(row[at + 1]);
+                at += 2;
+            }
+        }
+        fields.push(row[at..at + length].to_vec());
+        at += length;
+    }
+    assert_eq!(at, row.len());
+    fields
+}
+
+/// Hex with comments after `#`.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: String = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or(""))
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace())
+        .collect();
+    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+}
+
+fn exporter(port: u16) -> Exporter {
+    Exporter { address: [192, 0, 2, 1].into(), port }
+}
+
+fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Got, Fault> {
+    let mut got = Got::default();
+    decoder.datagram(exporter(2055), 1_700_000_000_000, bytes, &mut got)?;
+    Ok(got)
+}
+
+fn obedient() -> Decoder {
+    Decoder::new(Settings { obey_withdrawals: true, ..Settings::default() })
+}
+
+const V5: &str = "
+    0005 0001 00000bb8 65535580 1dcd6500   # version, count, uptime 3 s, 2023-11-14T11:11:28.5
+    0000002a 01 02 4064                    # sequence 42, engine 1/2, mode 1, 1 in 100
+    0a000001 0a000002 0a0000fe 0003 0004   # addresses, next hop, interfaces
+    00000005 000002f2 00000064 000003e8    # 5 packets, 754 bytes, first 100 ms, last 1 s
+    c000 01bb 00 1b 06 00                  # ports, pad, flags, protocol, tos
+    fde8 0f0f 18 10 0000                   # AS numbers, masks, pad
+";
+
+const V9: &str = "
+    0009 0004 00000bb8 65535580 00000007 00000063   # version, count, uptime, time, sequence 7, source 99
+    0000 0018 0100 0004                             # template set: template 256 of 4 fields
+      0008 0004  000c 0004  0001 0003  0004 0001    # the byte counter in 3 bytes
+    0001 0018 0101 0004 0008                        # options template 257: scope 4 bytes, options 8 bytes
+      0002 0002  0052 0004  000a 0002  0000         # scope Interface, interface name, padding
+    0100 001c                                       # two records of 256
+      c0a81725 c0a818e8 0002f2 06
+      0a000001 0a000002 000100 11
+    0101 0010 0007 65746830 0007 0007 4567          # one record of 257, four bytes of padding and more
+";
+
+const IPFIX: &str = "
+    000a 0064 65535580 00000007 00000063            # version, length, time, sequence 7, domain 99
+    0002 0020 0100 0004                             # template set: template 256 of 4 fields
+      0008 0004  8001 0004 0000733c  0052 ffff      # an enterprise field and one of variable length
+      0001 0008  00000000                           # and padding of 4 bytes
+    0003 0012 0101 0002 0001 0095 0004  0052 0004   # options template 257: scope domain, interface name
+    0100 002a                                       # records of 256
+      0a000001 00000001 03 657468 00000000000002f2
+      0a000002 00000002 00 0000000000000001         # an empty string
+      00                                            # padding
+";
+
+#[test]
+fn v5_is_read() {
+    let got = decode(&mut obedient(), &hex(V5)).unwrap();
+    let run = (RecordKind::Data, 0x0102, 0, 42, 1_699_960_192_500, 3_000, 100);
+    assert_eq!((got.records.len(), got.sets, &got.faults[..]), (1, 1, &[][..]));
+    assert_eq!(got.records[0].0, run);
+    let expected = "0a000001 0a000002 0a0000fe 0003 0004 00000005 000002f2 00000064 000003e8 c000 01bb 1b 06 00 \
+                    fde8 0f0f 18 10";
+    assert_eq!(got.records[0].1.concat(), hex(expected));
+}
+
+#[test]
+fn v5_takes_what_is_there() {
+    let mut long = hex(V5);
+    long[3] = 30;
+    let got = decode(&mut obedient(), &long).unwrap();
+    assert_eq!((got.records.len(), &got.faults[..]), (1, &[Fault::Count][..]));
+    let mut short = hex(V5);
+    short[3] = 0;
+    let got = decode(&mut obedient(), &short).unwrap();
+    assert_eq!((got.records.len(), &got.faults[..]), (0, &[Fault::Count][..]));
+}
+
+#[test]
+fn v9_templates_options_and_data_are_read() {
+    let mut decoder = obedient();
+    let got = decode(&mut decoder, &hex(V9)).unwrap();
+    assert_eq!(got.templates, [true, true]);
+    assert_eq!((got.sets, &got.faults[..]), (2, &[][..]));
+    let data = (RecordKind::Data, 99, 256, 7, 1_699_960_192_000, 3_000, 0);
+    let fields = |text: &str| -> Vec<Vec<u8>> { text.split(' ').map(hex).collect() };
+    assert_eq!(got.records[0], (data, fields("c0a81725 c0a818e8 0002f2 06")));
+    assert_eq!(got.records[1], (data, fields("0a000001 0a000002 000100 11")));
+    let options = (RecordKind::Options, 99, 257, 7, 1_699_960_192_000, 3_000, 0);
+    assert_eq!(got.records[2], (options, fields("0007 65746830 0007")));
+    assert_eq!(got.records.len(), 3);
+    assert_eq!(decode(&mut decoder, &hex(V9)).unwrap().templates, [false, false]);
+}
+
+#[test]
+fn ipfix_enterprise_and_variable_fields_are_read() {
+    let mut bytes = hex(IPFIX);
+    let length = bytes.len() as u16;
+    bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    let got = decode(&mut obedient(), &bytes).unwrap();
+    assert_eq!((got.templates.len(), got.sets, &got.faults[..]), (2, 1, &[][..]));
+    let names: Vec<&[u8]> = got.records.iter().map(|record| &record.1[2][..]).collect();
+    assert_eq!(names, [&b"eth"[..], b""]);
+    assert_eq!(got.records[0].1[1], [0, 0, 0, 1]);
+    assert_eq!(got.records[0].0, (RecordKind::Data, 99, 256, 7, 1_699_960_192_000, 0, 0));
+}
+
+#[test]
+fn two_exporters_with_one_id_are_never_mixed() {
+    let mut decoder = obedient();
+    let head = "0009 0001 00000bb8 65535580 00000007 00000000";
+    let first = hex(&format!("{head} 0000 0010 0100 0002 0008 0004 0001 0004"));
+    let second = hex(&format!("{head} 0000 0010 0100 0002 0001 0004 0008 0004"));
+    let data = hex(&format!("{head} 0100 000c 00000001 00000002"));
+    let mut layouts = Vec::new();
+    struct Layouts<'a>(&'a mut Vec<u16>);
+    impl Output for Layouts<'_> {
+        fn records(&mut self, _: &Run, template: &Template, _: &[u8], _: &[u32], _: u32) {
+            self.0.push(template.layout().fields()[0].field.element);
+        }
+        fn fault(&mut self, fault: Fault, _: usize) {
+            panic!("{fault}");
+        }
+        fn template(&mut self, _: bool) {}
+        fn withdrawn(&mut self, _: usize, _: bool) {}
+        fn set(&mut self) {}
+    }
+    for (port, bytes) in [(1, &first), (2, &second), (1, &data), (2, &data)] {
+        decoder.datagram(exporter(port), 0, bytes, &mut Layouts(&mut layouts)).unwrap();
+    }
+    assert_eq!(layouts, [8, 1]);
+}
+
+#[test]
+fn withdrawal_is_reported_and_obeyed_only_if_so_set() {
+    let message = |sets: &str| {
+        let sets = hex(sets);
+        let mut bytes = hex("000a 0000 65535580 00000007 00000063");
+        bytes.extend(sets);
+        let length = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        bytes
+    };
+    let template = message("0002 000c 0100 0001 0008 0004");
+    let withdrawal = message("0002 0008 0100 0000");
+    let all = message("0002 0008 0002 0000");
+    let data = message("0100 0008 0a000001");
+    for (obey, withdrawal) in [(false, &withdrawal), (true, &withdrawal), (false, &all), (true, &all)] {
+        let mut decoder = Decoder::new(Settings { obey_withdrawals: obey, ..Settings::default() });
+        decode(&mut decoder, &template).unwrap();
+        assert_eq!(decode(&mut decoder, withdrawal).unwrap().withdrawn, [(1, obey)]);
+        let got = decode(&mut decoder, &data).unwrap();
+        assert_eq!((got.records.len(), got.faults.len()), if obey { (0, 1) } else { (1, 0) });
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named_and_the_next_set_goes_on() {
+    let head = "0009 0001 00000bb8 65535580 00000007 00000000";
+    let good = "0000 000c 0100 0001 0008 0004  0100 0008 0a000001";
+    let cases = [
+        ("0064 0008 00000000", Fault::ReservedSet),
+        ("0101 0008 00000000", Fault::NoTemplate),
+        ("0000 000c 0100 0000 0008 0004", Fault::EmptyTemplate),
+        ("0000 000c 0100 0001 0008 0000", Fault::EmptyTemplate),
+        ("0000 000c 0064 0001 0008 0004", Fault::TemplateId),
+        ("0000 000c 0100 0009 0008 0004", Fault::ShortTemplate),
+        ("0000 0010 0100 0002 0008 fffe 000c fffe", Fault::LargeTemplate),
+    ];
+    for (set, fault) in cases {
+        let got = decode(&mut obedient(), &hex(&format!("{head} {set} {good}"))).unwrap();
+        assert_eq!(got.faults.first(), Some(&fault), "{set}");
+        assert_eq!(got.records.len(), 1, "{set}");
+    }
+    for set in ["0100 0003", "0100 00ff 00", "0100"] {
+        let got = decode(&mut obedient(), &hex(&format!("{head} {good} {set}"))).unwrap();
+        assert_eq!((got.faults, got.records.len()), (vec![Fault::SetLength], 1), "{set}");
+    }
+    // Filled up with zeros after the last set.
+    let got = decode(&mut obedient(), &hex(&format!("{head} {good} 0000000000000000 000000"))).unwrap();
+    assert_eq!((got.faults.len(), got.records.len()), (0, 1));
+}
+
+#[test]
+fn ipfix_faults_are_named() {
+    let head = "000a 0000 65535580 00000007 00000063";
+    for (sets, fault) in [
+        ("0003 0012 0100 0002 0000 0095 0004 0052 0004", Fault::Scope),
+        ("0003 0012 0100 0002 0003 0095 0004 0052 0004", Fault::Scope),
+        ("0002 000c 0100 0002 0008 0004", Fault::ShortTemplate),
+        ("0002 000c 0100 0001 0052 ffff  0100 0007 09 6161", Fault::RecordLength),
+    ] {
+        let mut bytes = hex(&format!("{head} {sets}"));
+        let length = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(decode(&mut obedient(), &bytes).unwrap().faults, [fault], "{sets}");
+    }
+    let mut lies = hex(&format!("{head} 0002 0004"));
+    for length in [0u16, 15, 21, 0xffff] {
+        lies[2..4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(decode(&mut obedient(), &lies), Err(Fault::MessageLength), "{length}");
+    }
+}
+
+#[test]
+fn headers_that_cannot_be_read_are_refused() {
+    assert_eq!(decode(&mut obedient(), &[]), Err(Fault::ShortHeader));
+    assert_eq!(decode(&mut obedient(), &[0, 5, 0]), Err(Fault::ShortHeader));
+    assert_eq!(decode(&mut obedient(), &[0; 100]), Err(Fault::UnknownVersion));
+    assert_eq!(decode(&mut obedient(), b"GET / HTTP/1.1"), Err(Fault::UnknownVersion));
+}
+
+#[test]
+fn the_runs_say_where_their_times_and_rates_come_from() {
+    struct Runs(Vec<Run>);
+    impl Output for Runs {
+        fn records(&mut self, run: &Run, _: &Template, _: &[u8], _: &[u32], _: u32) {
+            self.0.push(*run);
+        }
+        fn fault(&mut self, _: Fault, _: usize) {}
+        fn template(&mut self, _: bool) {}
+        fn withdrawn(&mut self, _: usize, _: bool) {}
+        fn set(&mut self) {}
+    }
+    let mut runs = Runs(Vec::new());
+    obedient().datagram(exporter(1), 9, &hex(V5), &mut runs).unwrap();
+    let run = runs.0[0];
+    assert_eq!((run.protocol, run.received), (Protocol::NetflowV5, 9));
+    assert_eq!((run.boot_time, run.boot_quality), (1_699_960_189_500, BootQuality::Header));
+    assert_eq!((run.sampling_rate, run.sampling_source), (100, SamplingSource::Header));
+}
+
+#[test]
+fn every_shorter_prefix_is_survived() {
+    for text in [V5, V9, IPFIX] {
+        let bytes = hex(text);
+        let whole = decode(&mut obedient(), &bytes).map_or(0, |got| got.records.len());
+        for length in 0..bytes.len() {
+            if let Ok(got) = decode(&mut obedient(), &bytes[..length]) {
+                assert!(got.records.len() <= whole.max(2));
+            }
+        }
+    }
+}
+
+/// Seeded mutations of good datagrams at one decoder with all its state: no panic, and never more records than
+/// bytes.
+#[test]
+fn mutations_are_survived() {
+    let rounds = std::env::var("FLOWPROXY_MUTATIONS").map_or(60_000, |rounds| rounds.parse().unwrap());
+    let mut rng = StdRng::seed_from_u64(0x5eed);
+    let mut decoder = obedient();
+    let good: Vec<Vec<u8>> = [V5, V9, IPFIX].iter().map(|text| hex(text)).collect();
+    for _ in 0..rounds {
+        let mut bytes = good[rng.random_range(0..good.len())].clone();
+        for _ in 0..rng.random_range(0..8) {
+            let at = rng.random_range(2..bytes.len());
+            match rng.random_range(0..4) {
+                0 => bytes[at] = rng.random(),
+                1 => bytes[at] ^= 1 << rng.random_range(0..8),
+                2 => bytes[at] = [0, 1, 255][rng.random_range(0..3usize)],
+                _ => bytes.truncate(at.max(3)),
+            }
+        }
+        if rng.random_bool(0.7) && bytes[1] == 10 && bytes.len() > 4 {
+            let length = bytes.len() as u16;
+            bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        }
+        if let Ok(got) = decode(&mut decoder, &bytes) {
+            assert!(got.records.len() <= bytes.len());
+        }
+    }
+}
