@@ -1,0 +1,198 @@
+//! What the collector says, and what a session makes of it.
+
+use super::lane::{Sent, Stage};
+use super::outputs::{End, Note, Output, Rejection};
+use super::{Load, MAX_GAPS, MAX_REJECTS, MAX_WINDOW, Phase, Session, VERSION, messages};
+use crate::batch::Digest;
+use crate::proto::{self, Ack, Opened, Reject, Welcome, error::Code, reject};
+use std::time::{Duration, Instant};
+
+/// Errors of one gap may still be on their way for this long after the lane went back.
+const GAP_ECHO: Duration = Duration::from_secs(1);
+
+impl Session {
+    pub(super) fn welcomed(&mut self, welcome: Welcome) {
+        if welcome.version != VERSION {
+            return self.violated("it chose a protocol version that we did not offer");
+        }
+        self.set_window(welcome.window);
+        self.limits = welcome.limits.unwrap_or_default();
+        self.phase = Phase::Judging;
+        self.outputs.push_back(Output::Store(welcome.mark_store_id));
+    }
+
+    /// forward.proto, `Window`: the last one heard holds.
+    fn set_window(&mut self, window: Option<proto::Window>) {
+        if let Some(window) = window {
+            self.window = Load {
+                batches: window.batches.min(MAX_WINDOW.batches),
+                bytes: window.bytes.min(MAX_WINDOW.bytes),
+            };
+        }
+    }
+
+    /// The lane that a message speaks of; of one that is closed by now there is nothing to say any more.
+    fn place(&mut self, wire: u32) -> Option<usize> {
+        if wire == 0 || wire >= self.next_wire {
+            self.violated("it speaks of a lane that was never opened");
+            return None;
+        }
+        self.lanes.iter().position(|lane| lane.wire == wire)
+    }
+
+    pub(super) fn opened(&mut self, opened: Opened) {
+        self.set_window(opened.window);
+        let Some(place) = self.place(opened.lane) else { return };
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        if lane.stage != Stage::Opening {
+            return self.violated("a second Opened for one lane");
+        }
+        let digest = Digest::try_from(opened.digest.as_ref()).ok();
+        lane.opened_digest = digest.map(|digest| (opened.digest_seq, digest));
+        if !opened.known && lane.view.acked_seq > 0 {
+            let note = Note::Adopted { lane: lane.id(), acked_seq: lane.view.acked_seq };
+            self.outputs.push_back(Output::Note(note));
+        }
+        match lane.opened_digest {
+            // Before it is believed: what it says to have must be what we have.
+            Some((digest_seq, digest))
+                if (lane.view.oldest_seq..lane.view.next_seq).contains(&digest_seq) =>
+            {
+                lane.stage = Stage::Checking { committed_seq: opened.committed_seq, digest_seq, digest };
+            }
+            _ => self.believe_opened(place, opened.committed_seq),
+        }
+    }
+
+    pub(super) fn believe_opened(&mut self, place: usize, committed_seq: u64) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        lane.stage = Stage::Open;
+        let (id, acked_seq) = (lane.id(), lane.view.acked_seq);
+        if committed_seq >= acked_seq {
+            return self.believe(place, committed_seq);
+        }
+        lane.committed_seq = committed_seq;
+        lane.send_seq = committed_seq.saturating_add(1);
+        self.note(Note::MarkWentBack { lane: id, committed_seq, acked_seq });
+        self.skip_what_was_acked(place);
+    }
+
+    /// Numbers that were acked and are no longer there, of a lane whose mark went back.
+    fn skip_what_was_acked(&mut self, place: usize) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let to = lane.view.acked_seq.min(lane.view.oldest_seq.saturating_sub(1));
+        let from = lane.send_seq;
+        if from <= to {
+            lane.sent(Sent { from, to, batch: None });
+            let wire = lane.wire;
+            self.send(messages::already_acked(wire, from, to));
+        }
+    }
+
+    pub(super) fn acked(&mut self, ack: Ack) {
+        self.set_window(ack.window);
+        let Some(place) = self.place(ack.lane) else { return };
+        let Some(lane) = self.lanes.get(place) else { return };
+        match lane.stage {
+            Stage::Opening => return self.violated("an Ack before Opened"),
+            // It comes again: nothing was sent on this connection yet.
+            Stage::Checking { .. } | Stage::Stopped => return,
+            Stage::Open => {}
+        }
+        if ack.committed_seq <= lane.committed_seq {
+            return;
+        }
+        let ours = lane.in_flight(ack.digest_seq).map(|batch| batch.digest);
+        let theirs = Digest::try_from(ack.digest.as_ref()).ok();
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            return self.fork(place, ack.digest_seq);
+        }
+        if self.held.as_ref().is_some_and(|(wire, held)| *wire == ack.lane && held.seq <= ack.committed_seq) {
+            self.held = None;
+        }
+        self.believe(place, ack.committed_seq);
+    }
+
+    pub(super) fn rejected(&mut self, reject: Reject, now: Instant) {
+        let Some(place) = self.place(reject.lane) else { return };
+        let Some(lane) = self.lanes.get(place) else { return };
+        // One that we have answered already, or that speaks of something never sent.
+        if lane.stage != Stage::Open || lane.in_flight(reject.seq).is_none() {
+            return;
+        }
+        match reject.reason() {
+            reject::Reason::Forked => self.fork(place, reject.seq),
+            reason => self.set_aside(place, reject.seq, reason, reject.text, now),
+        }
+    }
+
+    /// The batch will never be taken: it gets a skip row and the lane goes on from there.
+    pub(super) fn set_aside(
+        &mut self,
+        place: usize,
+        seq: u64,
+        reason: reject::Reason,
+        text: String,
+        now: Instant,
+    ) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let rejection = Rejection { lane: lane.id(), seq, reason, text };
+        let wire = lane.wire;
+        lane.rewind(seq);
+        lane.rewound_at = Some(now);
+        self.drop_held(wire);
+        self.facts.rejects_in_a_row = self.facts.rejects_in_a_row.saturating_add(1);
+        if self.facts.rejects_in_a_row >= MAX_REJECTS {
+            return self.end(End::Rejected(rejection));
+        }
+        self.outputs.push_back(Output::Rejected(rejection));
+    }
+
+    pub(super) fn errored(&mut self, error: proto::Error, now: Instant) {
+        if error.code() != Code::Gap {
+            let code = error.code().as_str_name();
+            return self.end(End::Refused(format!("{} ({code})", error.text)));
+        }
+        let Some(place) = self.place(error.lane) else { return };
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let is_ahead = error.committed_seq >= lane.send_seq;
+        if lane.stage != Stage::Open || error.committed_seq < lane.committed_seq || is_ahead {
+            return;
+        }
+        if lane.rewound_at.is_some_and(|at| now.saturating_duration_since(at) < GAP_ECHO) {
+            lane.gap_again = Some(error.committed_seq);
+        } else {
+            self.go_back(place, error.committed_seq, now);
+        }
+    }
+
+    /// Lanes that have seen a gap again and made no progress since go back once more.
+    pub(super) fn go_back_again(&mut self, now: Instant) {
+        for place in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get(place) else { return };
+            let due = lane.rewound_at.is_none_or(|at| now.saturating_duration_since(at) >= GAP_ECHO);
+            if let Some(committed_seq) = lane.gap_again
+                && due
+            {
+                self.go_back(place, committed_seq, now);
+            }
+        }
+    }
+
+    /// The lane is sent anew from what the collector said to have. Only an Ack makes that durable.
+    fn go_back(&mut self, place: usize, committed_seq: u64, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        lane.gaps += 1;
+        if lane.gaps > MAX_GAPS {
+            return self.violated("CODE_GAP again and again for numbers that were sent");
+        }
+        let wire = lane.wire;
+        lane.gap_again = None;
+        lane.rewound_at = Some(now);
+        lane.rewind(committed_seq.saturating_add(1));
+        self.drop_held(wire);
+        self.skip_what_was_acked(place);
+    }
+}

@@ -1,0 +1,164 @@
+//! One lane on one connection: where it stands at the collector and what of it is in flight.
+
+use crate::batch::Digest;
+use crate::spool::{LaneId, LaneView};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// The most messages of one lane in flight, whatever window the collector gives.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// How far the opening of a lane has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Open is sent, Opened not here.
+    Opening,
+    /// Opened is here and names a batch that we have: it is believed once our bytes have that digest.
+    Checking { committed_seq: u64, digest_seq: u64, digest: Digest },
+    /// Batches go.
+    Open,
+    /// Nothing more is sent: its bytes at the collector are not ours, or the spool lost its way.
+    Stopped,
+}
+
+/// A Batch or Skip that is sent and not acked. The payload stays with the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub from: u64,
+    pub to: u64,
+    /// `None`: a Skip.
+    pub batch: Option<SentBatch>,
+}
+
+/// What is remembered of a batch in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SentBatch {
+    pub payload_bytes: u64,
+    pub digest: Digest,
+}
+
+/// How much is in flight. Skips do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Batches.
+    pub batches: u32,
+    /// Their payload's bytes.
+    pub bytes: u64,
+}
+
+/// A lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Its number on this connection.
+    pub wire: u32,
+    /// As the spool said when the lane was opened; `next_seq` grows.
+    pub view: LaneView,
+    pub stage: Stage,
+    /// The mark, as far as it is believed.
+    pub committed_seq: u64,
+    /// What is sent next.
+    pub send_seq: u64,
+    /// The collector's last batch with its bytes, as Opened named it.
+    pub opened_digest: Option<(u64, Digest)>,
+    /// CODE_GAP since the mark last moved.
+    pub gaps: u32,
+    /// When it was last sent anew from a number.
+    pub rewound_at: Option<Instant>,
+    /// The mark in a CODE_GAP that came so soon after that, that it may speak of what was sent before.
+    pub gap_again: Option<u64>,
+    in_flight: VecDeque<Sent>,
+    load: Load,
+}
+
+impl Lane {
+    pub fn new(wire: u32, view: LaneView) -> Self {
+        Self {
+            wire,
+            view,
+            stage: Stage::Opening,
+            committed_seq: view.acked_seq,
+            send_seq: view.acked_seq.saturating_add(1),
+            opened_digest: None,
+            gaps: 0,
+            rewound_at: None,
+            gap_again: None,
+            in_flight: VecDeque::new(),
+            load: Load::default(),
+        }
+    }
+
+    pub fn id(&self) -> LaneId {
+        self.view.id
+    }
+
+    /// The last number that was ever given in it; 0 if none.
+    pub fn last_seq(&self) -> u64 {
+        self.view.next_seq.saturating_sub(1)
+    }
+
+    pub fn has_unsent(&self) -> bool {
+        self.stage == Stage::Open
+            && self.send_seq < self.view.next_seq
+            && self.in_flight.len() < MAX_IN_FLIGHT
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub fn is_done(&self) -> bool {
+        match self.stage {
+            Stage::Open => self.committed_seq >= self.last_seq(),
+            Stage::Stopped => true,
+            Stage::Opening | Stage::Checking { .. } => false,
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// The batch of that number, if it is in flight.
+    pub fn in_flight(&self, seq: u64) -> Option<SentBatch> {
+        let place = self.in_flight.binary_search_by_key(&seq, |sent| sent.from).ok()?;
+        self.in_flight.get(place)?.batch
+    }
+
+    pub fn sent(&mut self, sent: Sent) {
+        self.send_seq = sent.to.saturating_add(1);
+        if let Some(batch) = sent.batch {
+            self.load.batches = self.load.batches.saturating_add(1);
+            self.load.bytes = self.load.bytes.saturating_add(batch.payload_bytes);
+        }
+        self.in_flight.push_back(sent);
+    }
+
+    /// The mark has come to `seq`: how many batches that took out of flight.
+    pub fn acked(&mut self, seq: u64) -> u32 {
+        let before = self.load.batches;
+        while let Some(sent) = self.in_flight.pop_front_if(|sent| sent.to <= seq) {
+            self.subtract(sent);
+        }
+        self.committed_seq = seq;
+        self.send_seq = self.send_seq.max(seq.saturating_add(1));
+        self.gaps = 0;
+        self.gap_again = None;
+        before.saturating_sub(self.load.batches)
+    }
+
+    /// Back to `seq`: it and all after it are sent again.
+    pub fn rewind(&mut self, seq: u64) {
+        while let Some(sent) = self.in_flight.pop_back_if(|sent| sent.to >= seq) {
+            self.subtract(sent);
+        }
+        self.send_seq = seq;
+    }
+
+    fn subtract(&mut self, sent: Sent) {
+        if let Some(batch) = sent.batch {
+            self.load.batches = self.load.batches.saturating_sub(1);
+            self.load.bytes = self.load.bytes.saturating_sub(batch.payload_bytes);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The proxy's side of forward.proto on one connection.
+//!
+//! Pure: messages and time go in, outputs come out; no socket, clock, log or metric. Whoever drives it
+//! 1. carries out every [`Output`] that [`Session::poll`] gives, in order, before anything else,
+//! 2. then answers [`Session::wanted`] from the spool by [`Session::fetched`],
+//! 3. and when neither has anything, waits: for a message ([`Session::received`]), for the spool to grow
+//!    ([`Session::grown`]) or for a second to pass ([`Session::tick`]).
+//!
+//! | if | then |
+//! |---|---|
+//! | a number is acked again, or a lower one than before | nothing |
+//! | the mark is below what the lane's Open said was acked | the batches that are left are sent again, for the others Skip{already_acked}: [`Note::MarkWentBack`] |
+//! | CODE_GAP | the lane goes on from the mark; one that was on its way before we went back is ignored |
+//! | Reject | [`Output::Rejected`]: the spool writes its skip row, the lane goes on from there with the Skip |
+//! | the third Reject with no batch committed between | nothing is set aside, [`End::Rejected`]: the same batch is tried later |
+//! | the collector's digest of a batch is not ours, or its mark is past a lane's end | [`Note::Forked`], [`Note::PastEnd`]: nothing of it is taken for an ack, the lane rests |
+//! | nothing is heard for 60 s while something is awaited | [`End::Silent`] |
+//! | Drain | nothing new is sent; Bye when all is acked or its deadline is over |
+//!
+//! Both the fresh lane and an older one have something to send: bytes go in turn, the fresh lane first, so it
+//! gets half of what can be sent at least. Old lanes go oldest first.
+//!
+//! Bounds: 16 open lanes at work (64 with those at rest), 4,096 messages of each in flight, window 4,096 batches and 64 MiB at most, one
+//! batch held back because it did not fit the window.
+
+mod incoming;
+mod lane;
+mod messages;
+mod outputs;
+
+pub use lane::Load;
+pub use outputs::{End, Facts, Note, Output, Rejection};
+
+use crate::proto::{
+    self, ClientMessage, Counters, Limits, ServerMessage, client_message::Message, reject, server_message,
+    skip,
+};
+use crate::spool::{Fetched, LaneId, LaneView, SkipRow, Stored};
+use lane::{Lane, Sent, SentBatch, Stage};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The version of forward.proto that this is.
+const VERSION: u32 = 1;
+/// How many lanes are open at once and not at rest.
+const MAX_LANES_AT_WORK: usize = 16;
+/// How many lanes are open at once.
+const MAX_LANES: usize = 64;
+/// The largest window that is believed.
+const MAX_WINDOW: Load = Load { batches: 4096, bytes: 64 << 20 };
+/// Between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long the collector may be silent while something is awaited.
+const WATCHDOG: Duration = Duration::from_secs(60);
+/// Rejects with no batch committed between, after which nothing more is set aside.
+const MAX_REJECTS: u32 = 3;
+/// CODE_GAP with no progress between.
+const MAX_GAPS: u32 = 16;
+
+/// How far the session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Hello is sent.
+    Greeting,
+    /// Welcome is here; the driver has not yet said whether its store is the right one.
+    Judging,
+    /// Batches go.
+    Running,
+    /// The collector is about to stop; nothing new is sent.
+    Draining { until: Instant },
+    /// Over.
+    Ended,
+}
+
+/// One connection's state.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    facts: Facts,
+    /// Those that are open or being opened; the current one first, then the oldest.
+    lanes: Vec<Lane>,
+    /// Those that wait for their turn.
+    unopened: VecDeque<LaneView>,
+    next_wire: u32,
+    window: Load,
+    limits: Limits,
+    /// Fetched, but did not fit the window.
+    held: Option<(u32, Stored)>,
+    /// Bytes sent of the current lane less those of old ones, while both had some.
+    lead: i64,
+    finishing: bool,
+    outputs: VecDeque<Output>,
+    heard_at: Instant,
+    awaiting_since: Option<Instant>,
+    heartbeat_at: Instant,
+}
+
+impl Session {
+    /// A session for a new connection. `lanes`: all that the spool has; of those that are not current, the
+    /// oldest first.
+    pub fn new(facts: Facts, lanes: Vec<LaneView>, now: Instant) -> Self {
+        let (current, old): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|lane| lane.current);
+        let mut session = Self {
+            phase: Phase::Greeting,
+            lanes: Vec::new(),
+            unopened: current.into_iter().chain(old).collect(),
+            next_wire: 1,
+            window: Load::default(),
+            limits: Limits::default(),
+            held: None,
+            lead: 0,
+            finishing: false,
+            outputs: VecDeque::new(),
+            heard_at: now,
+            awaiting_since: Some(now),
+            heartbeat_at: now + HEARTBEAT,
+            facts,
+        };
+        session.send(messages::hello(&session.facts));
+        session
+    }
+
+    /// The next thing to do, if there is any.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// A message of the collector.
+    pub fn received(&mut self, message: ServerMessage, now: Instant) {
+        use server_message::Message;
+        self.heard_at = now;
+        match (self.phase, message.message) {
+            (Phase::Ended, _) => {}
+            (Phase::Greeting, Some(Message::Welcome(welcome))) => self.welcomed(welcome),
+            (_, Some(Message::Welcome(_))) => self.violated("a second Welcome"),
+            (_, Some(Message::Error(error))) => self.errored(error, now),
+            (_, Some(Message::Drain(drain))) => {
+                let until = now + Duration::from_millis(u64::from(drain.deadline));
+                self.phase = Phase::Draining { until };
+            }
+            (Phase::Greeting | Phase::Judging, Some(_)) => self.violated("it speaks before its Welcome"),
+            (_, Some(Message::Opened(opened))) => self.opened(opened),
+            (_, Some(Message::Ack(ack))) => self.acked(ack),
+            (_, Some(Message::Reject(reject))) => self.rejected(reject, now),
+            // What a later version may say.
+            (_, None) => {}
+        }
+        self.settle(now);
+    }
+
+    /// The store named by [`Output::Store`] is the right one, and durably noted.
+    pub fn store_taken(&mut self, now: Instant) {
+        if self.phase == Phase::Judging {
+            self.phase = Phase::Running;
+            self.open_lanes();
+            self.settle(now);
+        }
+    }
+
+    /// The writer's own lane has grown: its next batch will get this number.
+    pub fn grown(&mut self, next_seq: u64) {
+        let opened = self.lanes.iter_mut().map(|lane| &mut lane.view);
+        if let Some(view) = opened.chain(&mut self.unopened).find(|view| view.current) {
+            view.next_seq = view.next_seq.max(next_seq);
+        }
+    }
+
+    /// What to fetch from the spool next: a lane and a number. The same until it is fetched.
+    pub fn wanted(&self) -> Option<(LaneId, u64)> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        for lane in &self.lanes {
+            if let Stage::Checking { digest_seq, .. } = lane.stage {
+                return Some((lane.id(), digest_seq));
+            }
+        }
+        if self.phase != Phase::Running || self.held.is_some() || !self.has_room(0) {
+            return None;
+        }
+        self.next_lane().map(|lane| (lane.id(), lane.send_seq))
+    }
+
+    /// What the spool has at the number that was wanted.
+    pub fn fetched(&mut self, id: LaneId, seq: u64, fetched: Fetched, now: Instant) {
+        let Some(place) = self.lanes.iter().position(|lane| lane.id() == id) else { return };
+        let running = self.phase == Phase::Running;
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        if let Stage::Checking { committed_seq, digest_seq, digest } = lane.stage {
+            if digest_seq == seq {
+                match fetched {
+                    Fetched::Batch(stored) if stored.digest != digest => self.fork(place, seq),
+                    _ => self.believe_opened(place, committed_seq),
+                }
+            }
+        } else if running && lane.send_seq == seq && lane.has_unsent() {
+            match fetched {
+                Fetched::Batch(stored) => self.offer(place, stored, now),
+                Fetched::Skip(row) => self.skip(place, row),
+                Fetched::Pending if lane.view.current => lane.view.next_seq = seq,
+                Fetched::Pending => self.rest(place, Note::Unreadable { lane: id, seq }),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Time passes: call it about every second.
+    pub fn tick(&mut self, now: Instant) {
+        self.go_back_again(now);
+        if let Phase::Draining { until } = self.phase
+            && now >= until
+        {
+            self.say_bye(End::Drained);
+        }
+        if let Some(since) = self.awaiting_since
+            && now.saturating_duration_since(since.max(self.heard_at)) >= WATCHDOG
+        {
+            let awaited = match self.phase {
+                Phase::Greeting => "we waited for its Welcome",
+                _ => "batches waited for their ack",
+            };
+            self.end(End::Silent { awaited });
+        }
+    }
+
+    /// Whether it is time for [`Session::heartbeat`].
+    pub fn is_heartbeat_due(&self, now: Instant) -> bool {
+        now >= self.heartbeat_at && matches!(self.phase, Phase::Running | Phase::Draining { .. })
+    }
+
+    /// Tells the collector our totals, and how long the oldest batch that is not yet sent has waited.
+    pub fn heartbeat(&mut self, counters: Counters, oldest_unsent: Option<Duration>, now: Instant) {
+        self.heartbeat_at = now + HEARTBEAT;
+        self.send(messages::heartbeat(counters, &self.lanes, oldest_unsent));
+    }
+
+    /// Nothing more will be written: end with Bye once everything is acked.
+    pub fn finish(&mut self, now: Instant) {
+        self.finishing = true;
+        self.settle(now);
+    }
+
+    /// What is in flight.
+    pub fn in_flight(&self) -> Load {
+        self.lanes.iter().map(Lane::load).fold(Load::default(), |sum, load| Load {
+            batches: sum.batches.saturating_add(load.batches),
+            bytes: sum.bytes.saturating_add(load.bytes),
+        })
+    }
+
+    /// The window that holds now.
+    pub fn window(&self) -> Load {
+        self.window
+    }
+
+    /// Rejects since a batch was last committed: for the next connection's [`Facts`].
+    pub fn rejects_in_a_row(&self) -> u32 {
+        self.facts.rejects_in_a_row
+    }
+
+    /// The oldest batch that is not sent yet, whatever the window.
+    pub fn first_unsent(&self) -> Option<(LaneId, u64)> {
+        let unsent = |lane: &&Lane| lane.has_unsent();
+        let old = self.lanes.iter().filter(|lane| !lane.view.current).find(unsent);
+        old.or_else(|| self.lanes.iter().find(unsent)).map(|lane| (lane.id(), lane.send_seq))
+    }
+
+    fn send(&mut self, message: Message) {
+        self.outputs.push_back(Output::Send(ClientMessage { message: Some(message) }));
+    }
+
+    fn note(&mut self, note: Note) {
+        self.outputs.push_back(Output::Note(note));
+    }
+
+    fn end(&mut self, end: End) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            self.held = None;
+            self.awaiting_since = None;
+            self.outputs.push_back(Output::End(end));
+        }
+    }
+
+    fn say_bye(&mut self, end: End) {
+        self.send(Message::Bye(proto::Bye {}));
+        self.end(end);
+    }
+
+    fn violated(&mut self, rule: &'static str) {
+        self.end(End::Violation(rule));
+    }
+
+    fn open_lanes(&mut self) {
+        let at_work =
+            |session: &Self| session.lanes.iter().filter(|lane| lane.stage != Stage::Stopped).count();
+        while self.phase == Phase::Running
+            && at_work(self) < MAX_LANES_AT_WORK
+            && self.lanes.len() < MAX_LANES
+        {
+            let Some(view) = self.unopened.pop_front() else { return };
+            self.send(messages::open(self.next_wire, &view));
+            self.lanes.push(Lane::new(self.next_wire, view));
+            self.next_wire = self.next_wire.saturating_add(1);
+        }
+    }
+
+    /// The mark has come to `seq`, and our bytes are those that were committed.
+    fn believe(&mut self, place: usize, seq: u64) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let (id, last_seq) = (lane.id(), lane.last_seq());
+        if seq > last_seq {
+            return self.past_end(place, Note::PastEnd { lane: id, committed_seq: seq, last_seq });
+        }
+        if lane.acked(seq) > 0 {
+            self.facts.rejects_in_a_row = 0;
+        }
+        self.outputs.push_back(Output::Acked { lane: id, seq });
+    }
+
+    fn drop_held(&mut self, wire: u32) {
+        if self.held.as_ref().is_some_and(|(held, _)| *held == wire) {
+            self.held = None;
+        }
+    }
+
+    fn fork(&mut self, place: usize, seq: u64) {
+        if let Some(lane) = self.lanes.get(place) {
+            self.rest(place, Note::Forked { lane: lane.id(), seq });
+        }
+    }
+
+    /// Nothing more of this lane is sent or believed on this connection.
+    fn rest(&mut self, place: usize, note: Note) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        lane.stage = Stage::Stopped;
+        lane.rewind(0);
+        let wire = lane.wire;
+        self.drop_held(wire);
+        self.note(note);
+    }
+
+    /// The collector has more of this lane than we ever numbered. One that is left from an earlier start lost
+    /// its end with the power; our own must have a second writer.
+    fn past_end(&mut self, place: usize, note: Note) {
+        let Some(lane) = self.lanes.get(place) else { return };
+        if lane.view.current {
+            return self.rest(place, note);
+        }
+        let lane = self.lanes.remove(place);
+        self.drop_held(lane.wire);
+        self.note(note);
+        self.send(Message::Close(proto::Close { lane: lane.wire }));
+        self.outputs.push_back(Output::SetAside(lane.id()));
+    }
+
+    /// The fresh lane and the old ones in turn, by bytes.
+    fn next_lane(&self) -> Option<&Lane> {
+        let (fresh, old) = self.with_unsent();
+        match (fresh, old) {
+            (Some(fresh), Some(old)) => Some(if self.lead > 0 { old } else { fresh }),
+            (fresh, old) => fresh.or(old),
+        }
+    }
+
+    fn with_unsent(&self) -> (Option<&Lane>, Option<&Lane>) {
+        let find =
+            |current: bool| self.lanes.iter().find(|lane| lane.view.current == current && lane.has_unsent());
+        (find(true), find(false))
+    }
+
+    /// forward.proto, `Window`: with nothing in flight one batch may always go, whatever its size.
+    fn has_room(&self, bytes: u64) -> bool {
+        let load = self.in_flight();
+        self.window.batches > 0
+            && (load.batches == 0
+                || load.batches < self.window.batches
+                    && load.bytes.saturating_add(bytes) <= self.window.bytes)
+    }
+
+    /// Whether the collector would refuse the batch for its size; a limit of 0 is none.
+    fn is_too_large(&self, stored: &Stored) -> bool {
+        let over = |limit: u32, bytes: usize| limit > 0 && bytes > limit as usize;
+        over(self.limits.payload_bytes, stored.payload.len())
+            || over(self.limits.plain_bytes, stored.plain_size as usize)
+    }
+
+    /// Sends the batch, or holds it until the window has room.
+    fn offer(&mut self, place: usize, stored: Stored, now: Instant) {
+        let bytes = stored.payload.len() as u64;
+        let both = matches!(self.with_unsent(), (Some(_), Some(_)));
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        if let Some((seq, digest)) = lane.opened_digest
+            && seq.checked_add(1) == Some(stored.seq)
+            && stored.previous_digest.is_some_and(|previous| previous != digest)
+        {
+            return self.fork(place, seq);
+        }
+        let wire = lane.wire;
+        if self.is_too_large(&stored) {
+            let text = "it is larger than the collector said that it takes".to_owned();
+            return self.set_aside(place, stored.seq, reject::Reason::TooLarge, text, now);
+        }
+        if !self.has_room(bytes) {
+            self.held = Some((wire, stored));
+            return;
+        }
+        let signed = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        self.lead = match (both, lane.view.current) {
+            (false, _) => 0,
+            (true, true) => self.lead.saturating_add(signed),
+            (true, false) => self.lead.saturating_sub(signed),
+        };
+        let batch = SentBatch { payload_bytes: bytes, digest: stored.digest };
+        lane.sent(Sent { from: stored.seq, to: stored.seq, batch: Some(batch) });
+        self.send(messages::batch(wire, stored));
+    }
+
+    fn skip(&mut self, place: usize, mut row: SkipRow) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        // A hole below what was acked is nothing lost.
+        if row.reason == skip::Reason::Lost && row.to <= lane.view.acked_seq {
+            row.reason = skip::Reason::AlreadyAcked;
+        }
+        let from = row.from.min(lane.send_seq);
+        let to = row.to.max(lane.send_seq);
+        lane.sent(Sent { from, to, batch: None });
+        let wire = lane.wire;
+        self.send(messages::skip(wire, row));
+    }
+
+    /// What follows by itself from anything that happened.
+    fn settle(&mut self, now: Instant) {
+        if let Some((wire, stored)) = self.held.take() {
+            let fits = self.phase == Phase::Running && self.has_room(stored.payload.len() as u64);
+            match self.lanes.iter().position(|lane| lane.wire == wire) {
+                Some(place) if fits => self.offer(place, stored, now),
+                _ => self.held = Some((wire, stored)),
+            }
+        }
+        self.close_done_lanes();
+        self.open_lanes();
+        let idle = self.lanes.iter().all(Lane::is_idle);
+        match self.phase {
+            Phase::Draining { .. } if idle => self.say_bye(End::Drained),
+            Phase::Running if self.finishing && self.is_delivered() => self.say_bye(End::Finished),
+            _ => {}
+        }
+        let awaits = match self.phase {
+            Phase::Greeting => true,
+            Phase::Judging | Phase::Ended => false,
+            Phase::Running | Phase::Draining { .. } => {
+                !idle || self.lanes.iter().any(|lane| lane.stage == Stage::Opening)
+            }
+        };
+        self.awaiting_since = awaits.then(|| self.awaiting_since.unwrap_or(now));
+    }
+
+    fn close_done_lanes(&mut self) {
+        let done = |lane: &Lane| !lane.view.current && lane.stage == Stage::Open && lane.is_done();
+        while let Some(place) = self.lanes.iter().position(done) {
+            let lane = self.lanes.remove(place);
+            self.send(Message::Close(proto::Close { lane: lane.wire }));
+            self.outputs.push_back(Output::Closed(lane.id()));
+        }
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.unopened.is_empty() && self.lanes.iter().all(Lane::is_done)
+    }
+}
+
+#[cfg(test)]
+mod tests;
