@@ -39,6 +39,11 @@ impl Labelled {
         self.family.get_or_create(&[(self.label, value)]).inc_by(n);
     }
 
+    /// Puts the counters into `into` under `name`, without its `_total`.
+    pub fn register(&self, into: &mut Registry, name: &str, help: &str) {
+        into.register(name, help, self.family.clone());
+    }
+
     /// Events of `value` so far.
     pub fn get(&self, value: &'static str) -> u64 {
         self.family.get(&[(self.label, value)]).map_or(0, |counter| counter.get())
@@ -240,7 +245,7 @@ fn gauge(into: &mut Registry, name: &str, help: &str, gauge: &Gauge) {
 }
 
 fn labelled(into: &mut Registry, name: &str, help: &str, counters: &Labelled) {
-    into.register(name, help, counters.family.clone());
+    counters.register(into, name, help);
 }
 
 #[cfg(test)]

@@ -1,1 +1,528 @@
-//! (module collector)
+//! The collector: the reference far end of the stream. It authenticates proxies, commits each batch once and
+//! writes it to sinks. What it promises is in `proto/flowproxy/v1/forward.proto`, THE COLLECTOR'S DUTY.
+//!
+//! ```text
+//! TcpListener -> accept (limits, TLS, identity) -> service (gRPC) -> session (the rules; pure)
+//!                                                                      | orders      ^ outcomes
+//!                                                                      v             |
+//!                                                       commit (one thread): lanes, marks, sinks
+//! ```
+//!
+//! | state folder | holds |
+//! |---|---|
+//! | `marks.redb` | [`marks`]: what must never be forgotten |
+//! | `decoding` | [`deaths`]: the batch that is being decoded |
+//!
+//! Memory is bounded: connections in number, each by its HTTP/2 windows; orders on their way to the commit by
+//! one budget in bytes for all streams (a stream that finds none is not read from); a group by its payloads
+//! and its text.
+//!
+//! Stopping: `Drain` to every stream, no new connections; after [`Settings::drain_time`] the streams end and
+//! connections are cut, answered or not; the commit finishes what it has at hand and notes that nothing is
+//! under way. While store or sinks do not work it gives up instead: what is unanswered comes again.
+
+mod accept;
+mod commit;
+pub mod deaths;
+pub mod lane;
+pub mod marks;
+pub mod metrics;
+pub mod registry;
+mod service;
+pub mod session;
+pub mod sinks;
+
+pub use commit::Health;
+pub use metrics::Metrics;
+
+use crate::proto::{Window, forward_server::ForwardServer};
+use crate::tls;
+use accept::{Connection, Door};
+use arc_swap::ArcSwap;
+use commit::{Commit, Parts, Request};
+use deaths::Deaths;
+use marks::{Redb, StoreError};
+use registry::Registry;
+use serde::Serialize;
+use service::{Service, Shared};
+use sinks::{Sink, jsonl, udp};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+/// The largest payload that is taken, in bytes.
+pub const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
+/// The largest message that is read, in bytes: a payload and what goes round it.
+const MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// HTTP/2 flow control: 100 Mbit/s at 200 ms. Never below 65,535 (RFC 9113 section 6.9.2).
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Connections that have passed their handshake and wait to be served.
+const WAITING_CONNECTIONS: usize = 64;
+/// Orders that wait for the commit.
+const WAITING_ORDERS: usize = 1024;
+/// How often the commit looks for what time has made due, and tries again what has failed.
+const TICK: Duration = Duration::from_secs(1);
+/// How long connections get to end once they are cut, and the commit once it is alone.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
+
+/// Limits of what proxies may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address.
+    pub connections_per_address: usize,
+    /// Streams of one identity.
+    pub streams_per_identity: usize,
+    /// Lanes open on one stream.
+    pub lanes_per_stream: usize,
+    /// Lanes of one identity in the mark store.
+    pub lanes_per_identity: usize,
+    /// Batches in flight, over all streams.
+    pub window_batches: u32,
+    /// Bytes of payloads in flight, over all streams.
+    pub window_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2048,
+            connections_per_address: 1024,
+            streams_per_identity: 8,
+            lanes_per_stream: 1024,
+            lanes_per_identity: 4096,
+            window_batches: 256,
+            window_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Where batches go.
+#[derive(Default)]
+pub struct Sinks {
+    /// Records as JSON lines.
+    pub jsonl: Option<jsonl::Settings>,
+    /// Raw datagrams by UDP.
+    pub udp: Option<udp::Settings>,
+    /// Everything, counted only.
+    pub null: bool,
+    /// Sinks of the program that this library is part of.
+    pub others: Vec<Box<dyn Sink>>,
+}
+
+/// What a collector is asked to do.
+pub struct Settings {
+    /// Where it listens; port 0 is any.
+    pub listen: SocketAddr,
+    /// Its certificate, and the CA that proxies must have theirs from.
+    pub tls: Arc<tls::ServerConfig>,
+    /// Identities that may come; empty: all that the CA has signed.
+    pub allow: BTreeSet<String>,
+    /// Where marks are kept.
+    pub state_dir: PathBuf,
+    /// Where batches go.
+    pub sinks: Sinks,
+    /// What proxies may take.
+    pub limits: Limits,
+    /// How long streams may go on once the collector stops.
+    pub drain_time: Duration,
+}
+
+impl Settings {
+    /// The defaults, without a sink.
+    pub fn new(listen: SocketAddr, tls: Arc<tls::ServerConfig>, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            tls,
+            allow: BTreeSet::new(),
+            state_dir: state_dir.into(),
+            sinks: Sinks::default(),
+            limits: Limits::default(),
+            drain_time: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a collector does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody has the port.
+    #[error("listen {0}: the port is taken; stop what listens there or choose another")]
+    PortTaken(SocketAddr),
+    /// The socket can not be opened.
+    #[error("listen {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The mark store does not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The JSONL file does not work.
+    #[error("sink.jsonl: {0}")]
+    File(#[from] jsonl::FileError),
+    /// The UDP sink's sockets can not be opened.
+    #[error("sink.udp: {0}")]
+    Udp(io::Error),
+    /// The commit's thread can not be started.
+    #[error("the commit's thread can not be started: {0}")]
+    Thread(io::Error),
+    /// The runtime is going down.
+    #[error("the runtime is going down")]
+    Runtime,
+}
+
+/// What `/status` shows of a collector.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Always "collector".
+    pub role: &'static str,
+    /// Of flowproxy.
+    pub version: &'static str,
+    /// Where it listens.
+    pub listen: String,
+    /// Names the mark store, in hex.
+    pub mark_store_id: String,
+    /// When it was started, in milliseconds since 1970.
+    pub started: u64,
+    /// Why store or sinks do not work, if so.
+    pub stalled: Option<String>,
+    /// Who is or was connected.
+    pub proxies: Vec<registry::Proxy>,
+}
+
+/// What can be asked of a running collector. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct View {
+    address: SocketAddr,
+    mark_store_id: [u8; 16],
+    started_ms: u64,
+    registry: Registry,
+    health: watch::Receiver<Health>,
+}
+
+impl View {
+    /// Whether batches can be committed; if not, why.
+    ///
+    /// # Errors
+    /// In words, while store or sinks do not work.
+    pub fn ready(&self) -> Result<(), String> {
+        self.health.borrow().stalled.clone().map_or(Ok(()), Err)
+    }
+
+    /// Everything about it.
+    pub fn status(&self) -> Status {
+        Status {
+            role: "collector",
+            version: env!("CARGO_PKG_VERSION"),
+            listen: self.address.to_string(),
+            mark_store_id: lane::LaneId(self.mark_store_id).to_string(),
+            started: self.started_ms,
+            stalled: self.health.borrow().stalled.clone(),
+            proxies: self.registry.proxies(unix_ms()),
+        }
+    }
+}
+
+/// A collector at work.
+#[derive(Debug)]
+pub struct Running {
+    view: View,
+    tls: Arc<ArcSwap<tls::ServerConfig>>,
+    stop: CancellationToken,
+    supervisor: JoinHandle<()>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.view.address
+    }
+
+    /// What can be asked of it.
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Certificates for connections that come from now on.
+    pub fn set_tls(&self, tls: Arc<tls::ServerConfig>) {
+        self.tls.store(tls);
+    }
+
+    /// Waits until it has stopped, by [`Running::stop`], by its token, or because it could not go on.
+    pub async fn stopped(&mut self) {
+        // A panic in it has been reported by the runtime.
+        let _ = (&mut self.supervisor).await;
+    }
+
+    /// Stops it in order and waits for that: at most the drain time and some seconds.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.stopped().await;
+    }
+}
+
+/// Starts a collector. It stops when `shutdown` is cancelled or [`Running::stop`] is called.
+///
+/// # Errors
+/// When the port, the state folder or a sink can not be used.
+pub async fn start(
+    settings: Settings,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let listener = listen(settings.listen).await?;
+    let address =
+        listener.local_addr().map_err(|source| StartError::Listen { address: settings.listen, source })?;
+    let registry = Registry::default();
+    let (health_in, health) = watch::channel(Health::default());
+    let Settings { tls, allow, state_dir, sinks, limits, drain_time, .. } = settings;
+    let alone = CancellationToken::new();
+    let parts = PartsToOpen {
+        state_dir,
+        sinks,
+        lanes_per_identity: limits.lanes_per_identity,
+        metrics: metrics.clone(),
+        registry: registry.clone(),
+        health: health_in,
+        alone: alone.clone(),
+        runtime: Handle::current(),
+    };
+    let parts =
+        tokio::task::spawn_blocking(move || parts.open()).await.map_err(|_| StartError::Runtime)??;
+    let mark_store_id = parts.store.id();
+    let (orders, requests) = mpsc::channel(WAITING_ORDERS);
+    let commit = spawn_commit(Commit::new(parts), requests, alone.clone())?;
+
+    if allow.is_empty() {
+        tracing::info!("no list of identities: every proxy with a certificate of the CA is taken");
+    }
+    tracing::info!(%address, "listening for proxies");
+    let stop = shutdown.child_token();
+    let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
+    let tls = Arc::new(ArcSwap::new(tls));
+    let door = Door {
+        listener,
+        tls: tls.clone(),
+        connections: limits.connections,
+        connections_per_address: limits.connections_per_address,
+        metrics: metrics.clone(),
+        cut: cut.clone(),
+    };
+    let shared = Shared {
+        orders,
+        budget: Arc::new(Semaphore::new(budget_bytes(&limits))),
+        window: Window { batches: limits.window_batches, bytes: limits.window_bytes },
+        limits: session::Limits {
+            lanes: limits.lanes_per_stream,
+            payload_bytes: MAX_PAYLOAD_BYTES,
+            plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
+        },
+        mark_store_id,
+        allow,
+        streams_per_identity: limits.streams_per_identity,
+        registry: registry.clone(),
+        metrics,
+        health: health.clone(),
+        drain: drain.clone(),
+        drain_time,
+        cut: cut.clone(),
+        clock: unix_ms,
+    };
+    let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit };
+    let supervisor = tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared))));
+    let view = View { address, mark_store_id, started_ms: unix_ms(), registry, health };
+    Ok(Running { view, tls, stop, supervisor })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken(address),
+        _ => StartError::Listen { address, source },
+    })
+}
+
+/// Bytes of orders on their way: the window, and one payload more so that any order fits.
+fn budget_bytes(limits: &Limits) -> usize {
+    let window = usize::try_from(limits.window_bytes).unwrap_or(usize::MAX);
+    window.saturating_add(MAX_PAYLOAD_BYTES as usize).min(Semaphore::MAX_PERMITS)
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is opened before the first connection, by calls that block.
+struct PartsToOpen {
+    state_dir: PathBuf,
+    sinks: Sinks,
+    lanes_per_identity: usize,
+    metrics: Metrics,
+    registry: Registry,
+    health: watch::Sender<Health>,
+    alone: CancellationToken,
+    runtime: Handle,
+}
+
+impl PartsToOpen {
+    fn open(self) -> Result<Parts, StartError> {
+        let mut store = Redb::open(&self.state_dir)?;
+        let deaths = Deaths::open(&self.state_dir, &mut store)?;
+        let Sinks { jsonl, udp, null, others } = self.sinks;
+        let now_ms = unix_ms();
+        let file = match jsonl {
+            Some(settings) => Some(jsonl::recover(settings, &mut store, now_ms)?),
+            None => {
+                jsonl::retire(&mut store, now_ms)?;
+                None
+            }
+        };
+        let mut sinks = others;
+        if let Some(settings) = udp {
+            sinks.push(Box::new(udp::Udp::open(settings).map_err(StartError::Udp)?));
+        }
+        if null {
+            sinks.push(Box::new(sinks::Null));
+        }
+        let (alone, runtime) = (self.alone, self.runtime);
+        let patience = Box::new(move || {
+            runtime.block_on(async { tokio::time::timeout(TICK, alone.cancelled()).await }).is_err()
+        });
+        Ok(Parts {
+            store: Box::new(store),
+            file,
+            sinks,
+            deaths,
+            lanes_per_identity: self.lanes_per_identity,
+            metrics: self.metrics,
+            registry: self.registry,
+            health: self.health,
+            clock: unix_ms,
+            patience,
+        })
+    }
+}
+
+/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do.
+fn spawn_commit(
+    mut commit: Commit,
+    mut requests: mpsc::Receiver<Request>,
+    alone: CancellationToken,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let runtime = Handle::current();
+    let work = move || {
+        loop {
+            let next = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    request = requests.recv() => Some(request),
+                    () = alone.cancelled() => Some(None),
+                    () = tokio::time::sleep(TICK) => None,
+                }
+            });
+            let done = match next {
+                Some(Some(first)) => commit.group(first, || requests.try_recv().ok()),
+                Some(None) => return commit.stop(),
+                None => commit.idle(),
+            };
+            if done.is_err() {
+                tracing::warn!("stopped while store or sinks did not work; the proxies will send it again");
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("commit".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+/// Runs the collector's tasks and ends them in order.
+struct Supervisor {
+    stop: CancellationToken,
+    drain: CancellationToken,
+    cut: CancellationToken,
+    alone: CancellationToken,
+    drain_time: Duration,
+    commit: std::thread::JoinHandle<()>,
+}
+
+impl Supervisor {
+    async fn run(self, door: Door, service: Service) {
+        let (passed, connections) = mpsc::channel(WAITING_CONNECTIONS);
+        let mut tasks = JoinSet::new();
+        let stop = self.drain.clone();
+        tasks.spawn(async move {
+            door.run(passed, stop).await;
+            "accept"
+        });
+        let serve = serve(service, connections, self.drain.clone());
+        tasks.spawn(async move {
+            serve.await;
+            "serve"
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => tracing::info!("stopping: proxies are asked to finish"),
+            ended = tasks.join_next() => tracing::error!(?ended, "a task of the collector has ended by itself"),
+        }
+        self.drain.cancel();
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain_time, all).await.is_err() {
+            self.cut.cancel();
+            let all = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(LAST_MOMENTS, all).await.is_err() {
+                tracing::warn!("some connections did not end and are left behind");
+                tasks.shutdown().await;
+            }
+        }
+        self.alone.cancel();
+        let ended = tokio::task::spawn_blocking(move || self.commit.join());
+        match tokio::time::timeout(LAST_MOMENTS, ended).await {
+            Ok(Ok(Ok(()))) => tracing::info!("stopped"),
+            Ok(_) => tracing::error!("the commit has panicked"),
+            Err(_) => {
+                tracing::error!("the commit did not end in time; the next start finishes its last group")
+            }
+        }
+    }
+}
+
+async fn serve(
+    service: Service,
+    connections: mpsc::Receiver<io::Result<Connection>>,
+    drain: CancellationToken,
+) {
+    let service = ForwardServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(8)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(128))
+        .http2_max_header_list_size(8 << 10)
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "serving proxies has failed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What is committed together, and how a batch gets into it.
+
+use super::Commit;
+use crate::batch::{self, Digest, Kind};
+use crate::collector::lane::Row;
+use crate::collector::marks::{BatchKey, LaneKey, Redo};
+use crate::collector::session::{self, Outcome, Rejection, Skip};
+use crate::collector::sinks::Taken;
+use crate::proto::reject::Reason;
+use crate::tls::Identity;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A group takes no more batches once it has this much of one of these.
+const MAX_PAYLOAD_BYTES: usize = 8 << 20;
+const MAX_TEXT_BYTES: usize = 16 << 20;
+const MAX_BATCHES: u64 = 256;
+const MAX_ANSWERS: usize = 4096;
+
+/// What one identity has in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) record_batches: u64,
+    pub(super) raw_batches: u64,
+    pub(super) records: u64,
+    pub(super) datagrams: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// It needs a transaction.
+    pub(super) must: bool,
+    /// Batches that sinks other than the file take.
+    pub(super) taken: Vec<Taken>,
+    /// The file's part.
+    pub(super) text: Vec<u8>,
+    /// What `text` is rendered from.
+    pub(super) redo: Vec<Redo>,
+    /// Lanes whose marks moved.
+    pub(super) moved: BTreeMap<LaneKey, Row>,
+    pub(super) tallies: BTreeMap<Identity, Tally>,
+    pub(super) survived: Vec<BatchKey>,
+    pub(super) replies: Vec<(UnboundedSender<Outcome>, Outcome)>,
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
+    payload_bytes: usize,
+    batches: u64,
+}
+
+impl Group {
+    pub(super) fn is_full(&self) -> bool {
+        self.payload_bytes >= MAX_PAYLOAD_BYTES
+            || self.text.len() >= MAX_TEXT_BYTES
+            || self.batches >= MAX_BATCHES
+            || self.replies.len() >= MAX_ANSWERS
+    }
+
+    fn count(&mut self, identity: &Identity, kind: Kind, records: u64, payload_bytes: usize) {
+        self.payload_bytes += payload_bytes;
+        self.batches += 1;
+        let tally = self.tallies.entry(identity.clone()).or_default();
+        match kind {
+            Kind::Records => {
+                tally.record_batches += 1;
+                tally.records += records;
+            }
+            Kind::Raw => {
+                tally.raw_batches += 1;
+                tally.datagrams += records;
+            }
+        }
+    }
+}
+
+impl Commit {
+    /// Reads the batch into the group.
+    pub(super) fn decode(
+        &mut self,
+        (identity, lane): &LaneKey,
+        batch: session::Batch,
+        digest: Digest,
+        group: &mut Group,
+    ) -> Result<(), Rejection> {
+        let seq = batch.seq;
+        if batch.too_large {
+            return Err(reject(seq, Reason::TooLarge, "it is larger than the limits in Welcome"));
+        }
+        let Some(codec) = batch.codec else {
+            return Err(reject(seq, Reason::Malformed, "its codec is not known"));
+        };
+        let key = BatchKey { identity: identity.to_string(), lane: *lane, seq, digest };
+        if self.parts.deaths.is_deadly(&key) {
+            return Err(reject(
+                seq,
+                Reason::Poison,
+                "the collector died three times while it decoded this batch",
+            ));
+        }
+        if let Err(error) = self.parts.deaths.begin(&key) {
+            tracing::warn!(%error, "the batch being decoded could not be noted");
+        }
+        let text_before = group.text.len();
+        let has_file = self.parts.file.is_some();
+        let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let read = batch::read::open(codec, batch.plain_size, &batch.payload)?;
+            if has_file && read.kind() == Kind::Records {
+                crate::flow::record::write_lines(&mut group.text, &read);
+            }
+            Ok::<_, batch::read::Error>(read)
+        }));
+        let read = match read {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) if error.is_too_large() => {
+                return Err(reject(seq, Reason::TooLarge, &error.to_string()));
+            }
+            Ok(Err(error)) => return Err(reject(seq, Reason::Malformed, &error.to_string())),
+            Err(_) => {
+                group.text.truncate(text_before);
+                return Err(reject(
+                    seq,
+                    Reason::Malformed,
+                    "the collector could not decode it (a panic, caught)",
+                ));
+            }
+        };
+        let (kind, records) = (read.kind(), read.records());
+        let wanted = self.parts.sinks.iter().any(|sink| sink.takes(kind));
+        let written = has_file && kind == Kind::Records;
+        if !wanted && !written {
+            self.note_unwanted(kind);
+        }
+        group.count(identity, kind, records, batch.payload.len());
+        if written {
+            let payload = batch.payload.clone();
+            group.redo.push(Redo { codec: codec.into(), plain_size: batch.plain_size, payload });
+        }
+        if wanted {
+            let (identity, lane, plain_size, payload) =
+                (identity.clone(), *lane, batch.plain_size, batch.payload);
+            group.taken.push(Taken { identity, lane, seq, records, batch: read, codec, plain_size, payload });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn reject(seq: u64, reason: Reason, text: &str) -> Rejection {
+    Rejection { seq, reason, text: text.to_owned() }
+}
+
+pub(super) fn label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Records => "records",
+        Kind::Raw => "raw",
+    }
+}
+
+/// Batches and, as far as they are known, records of the part of a skip that was taken. `already_acked`
+/// counts no records: they are not lost.
+pub(super) fn skipped(skip: &Skip, taken: &RangeInclusive<u64>) -> (u64, u64) {
+    let before = taken.start() - skip.numbers.start();
+    let batches = (taken.end() - taken.start()).saturating_add(1);
+    if skip.reason == crate::proto::skip::Reason::AlreadyAcked {
+        return (batches, 0);
+    }
+    let before = usize::try_from(before).unwrap_or(usize::MAX);
+    let records = if skip.records_per_seq.is_empty() {
+        if before == 0 { skip.records } else { 0 }
+    } else {
+        skip.records_per_seq.iter().skip(before).map(|records| u64::from(*records)).sum()
+    };
+    (batches, records)
+}
