@@ -49,7 +49,7 @@ fn of_collector(file: &Path, collector: &Collector) -> String {
     if let Some(jsonl) = &collector.sinks.jsonl {
         say("sink", format!("jsonl {}", jsonl.path.display()));
     }
-    for address in collector.sinks.udp.iter().flatten() {
+    for address in collector.sinks.udp.iter().flat_map(|udp| &udp.to) {
         say("sink", format!("udp {address}"));
     }
     if collector.sinks.null {

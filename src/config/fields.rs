@@ -112,6 +112,11 @@ impl Fields {
         self.take(key, None, parse::endpoints)
     }
 
+    /// Names; none when they are not given.
+    pub fn names(&mut self, key: &str) -> Option<Vec<String>> {
+        self.take(key, Some(Vec::new()), parse::names)
+    }
+
     /// A log filter.
     pub fn filter(&mut self, key: &str) -> Option<String> {
         self.take(key, None, parse::filter)

@@ -24,7 +24,7 @@ pub mod options;
 mod parse;
 mod proxy;
 
-pub use collector::{Collector, Jsonl, Sinks};
+pub use collector::{Collector, Jsonl, Sinks, Udp};
 pub use fault::{Fault, Faults, Place};
 pub use options::Role;
 pub use parse::size_text;
@@ -121,7 +121,7 @@ fn read<T>(
 fn role(outline: &[(String, bool)]) -> Role {
     let points = |(name, is_section): &(String, bool)| match name.as_str() {
         "listen" if !is_section => -1,
-        "sink" | "state" => -1,
+        "sink" | "state" | "allow" => -1,
         "listen" | "uplink" | "spool" | "batch" => 1,
         _ => 0,
     };

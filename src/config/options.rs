@@ -67,6 +67,8 @@ pub enum Form {
     Path,
     /// A list of https endpoints.
     Endpoints,
+    /// A list of identities of proxies.
+    Names,
     /// A log filter.
     Filter,
     /// An empty section that switches something on.
@@ -86,6 +88,7 @@ impl Form {
             Self::Flag => "true/false",
             Self::Path => "path",
             Self::Endpoints => "URL or list of URLs",
+            Self::Names => "list of names",
             Self::Filter => "log filter",
             Self::Section => "empty section",
         }
@@ -118,6 +121,7 @@ impl Form {
             Self::Flag => "true or false".into(),
             Self::Path => "a path; relative ones start at the config file's folder".into(),
             Self::Endpoints => "\"https://HOST:PORT\" or a list of such".into(),
+            Self::Names => "a list of identities such as [\"edge1\", \"edge2.example.net\"]".into(),
             Self::Filter => "a level (error, warn, info, debug, trace) or a filter such as \
                              \"info,flowproxy::uplink=debug\""
                 .into(),
@@ -186,7 +190,7 @@ const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
 use Absent::{Found, Is, Off, Required};
-use Form::{Address, Addresses, Endpoints, Filter, Flag, Number, Path, Rate, Section, Size, Span};
+use Form::{Address, Addresses, Endpoints, Filter, Flag, Names, Number, Path, Rate, Section, Size, Span};
 use Role::{Collector, Proxy};
 
 /// The table.
@@ -233,7 +237,7 @@ pub const OPTIONS: &[Row] = &[
     row("spool.dir", Path, Is("spool"), "where batches lie until they are acknowledged").of(Proxy),
     row(
         "spool.max_bytes",
-        Size { min: 128 * MIB, max: 1024 * TIB },
+        Size { min: 8 * MIB, max: 1024 * TIB },
         Found("the smaller of 8 GiB and a quarter of the file system"),
         "the most that the spool takes on disk; beyond it the oldest is dropped, and counted",
     )
@@ -278,8 +282,22 @@ pub const OPTIONS: &[Row] = &[
         "where raw datagrams are sent on, each to every address",
     )
     .of(Collector),
+    row(
+        "sink.udp.max_rate",
+        Number { min: 1, max: 10_000_000 },
+        Is("20000"),
+        "datagrams a second to each address",
+    )
+    .of(Collector),
     row("sink.null", Section, Off("no such sink"), "takes everything, counts it and keeps nothing")
         .of(Collector),
+    row(
+        "allow.identities",
+        Names,
+        Off("every proxy whose certificate is of the CA"),
+        "the proxies that may connect, by their identities",
+    )
+    .of(Collector),
     row("state.dir", Path, Is("collector-state"), "where the marks are kept").of(Collector),
     row("tls.ca", Path, Required, "PEM file with the CA that the other end's certificate comes from").live(),
     row("tls.cert", Path, Required, "PEM file with our certificate, and those between it and the CA").live(),
@@ -304,6 +322,12 @@ pub const OPTIONS: &[Row] = &[
 /// The row of a key.
 pub fn find(role: Role, key: &str) -> Option<&'static Row> {
     OPTIONS.iter().find(|row| row.key == key && row.belongs_to(role))
+}
+
+/// Those of `keys` that a running process cannot change.
+pub fn needing_restart(role: Role, mut keys: Vec<&'static str>) -> Vec<&'static str> {
+    keys.retain(|key| !find(role, key).is_some_and(|row| row.live));
+    keys
 }
 
 /// The options of one role as a Markdown table.

@@ -114,6 +114,12 @@ pub fn endpoints(given: &Given) -> Parsed<Vec<Uri>> {
     if endpoints.is_empty() { Err("is empty".to_owned()) } else { Ok(endpoints) }
 }
 
+/// A list of names, at least one.
+pub fn names(given: &Given) -> Parsed<Vec<String>> {
+    let names = list(given, text)?;
+    if names.is_empty() { Err("is empty".to_owned()) } else { Ok(names) }
+}
+
 /// A log filter.
 pub fn filter(given: &Given) -> Parsed<String> {
     let text = text(given)?;

@@ -28,6 +28,40 @@ pub struct Proxy {
     pub log: Log,
 }
 
+impl Proxy {
+    /// The options in which `other` differs, by their keys in [`super::options::OPTIONS`].
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (a, b) = (self, other);
+        let all = [
+            ("listen.udp", a.listen.udp != b.listen.udp),
+            ("listen.raw", a.listen.raw != b.listen.raw),
+            ("listen.shards", a.listen.shards != b.listen.shards),
+            ("listen.receive_buffer", a.listen.receive_buffer != b.listen.receive_buffer),
+            ("listen.obey_udp_withdrawals", a.listen.obey_udp_withdrawals != b.listen.obey_udp_withdrawals),
+            ("uplink.endpoint", a.uplink.endpoints != b.uplink.endpoints),
+            ("uplink.max_rate", a.uplink.max_rate != b.uplink.max_rate),
+            ("tls.ca", a.tls.ca != b.tls.ca),
+            ("tls.cert", a.tls.cert != b.tls.cert),
+            ("tls.key", a.tls.key != b.tls.key),
+            ("spool.dir", a.spool.dir != b.spool.dir),
+            ("spool.max_bytes", a.spool.max_bytes != b.spool.max_bytes),
+            ("spool.commit_interval", a.spool.commit_interval != b.spool.commit_interval),
+            ("batch.max_records", a.batch.max_records != b.batch.max_records),
+            ("batch.max_bytes", a.batch.max_bytes != b.batch.max_bytes),
+            ("batch.max_delay", a.batch.max_delay != b.batch.max_delay),
+            ("admin.listen", a.admin != b.admin),
+            ("shutdown.deadline", a.shutdown != b.shutdown),
+            ("log.filter", a.log != b.log),
+        ];
+        all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Those of the differences that only a restart can bring into effect.
+    pub fn needing_restart(&self, other: &Self) -> Vec<&'static str> {
+        super::options::needing_restart(super::Role::Proxy, self.differences(other))
+    }
+}
+
 /// Where flow comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {

@@ -147,7 +147,7 @@ fn several_sinks_stand_side_by_side() {
         collector_with("[sink.null]\n[sink.udp]\nto = ['127.0.0.1:2055', '[::1]:2055']").collector();
     let sinks = collector.unwrap().sinks;
     assert!(sinks.null && sinks.jsonl.is_none());
-    assert_eq!(sinks.udp.unwrap().len(), 2);
+    assert_eq!(sinks.udp.unwrap().to.len(), 2);
 }
 
 #[test]
@@ -167,34 +167,72 @@ fn the_environment_lies_over_the_file() {
     assert_eq!(proxy.spool.dir, written.folder.path().join("elsewhere"));
 }
 
+fn two_sinks() -> Written {
+    collector_with("[sink.jsonl]\npath = 'x'\n[sink.udp]\nto = '127.0.0.1:1'")
+}
+
+/// The variable of an option and a value that is not its default.
+fn variable(row: &options::Row) -> (String, &'static str) {
+    let value = match row.form {
+        options::Form::Address => "127.0.0.1:0",
+        options::Form::Addresses { .. } => "127.0.0.1:7001,127.0.0.1:7002",
+        options::Form::Number { .. } => "9",
+        options::Form::Size { .. } if row.key == "batch.max_bytes" => "1MiB",
+        options::Form::Size { .. } => "256MiB",
+        options::Form::Rate { .. } => "1MiB/s",
+        options::Form::Span { .. } => "2s",
+        options::Form::Flag | options::Form::Section => "true",
+        options::Form::Path => "somewhere",
+        options::Form::Endpoints => "https://a:1,https://b:2",
+        options::Form::Names => "edge1,edge2",
+        options::Form::Filter => "debug",
+    };
+    (format!("FLOWPROXY__{}", row.key.to_uppercase().replace('.', "__")), value)
+}
+
 #[test]
 fn every_option_can_be_set_by_a_variable() {
     for row in OPTIONS {
-        let role = row.role.unwrap_or(Role::Proxy);
-        let value = match row.form {
-            options::Form::Address => "127.0.0.1:0",
-            options::Form::Addresses { .. } => "127.0.0.1:7001,127.0.0.1:7002",
-            options::Form::Number { .. } => "9",
-            options::Form::Size { .. } => "256MiB",
-            options::Form::Rate { .. } => "1MiB/s",
-            options::Form::Span { .. } => "2s",
-            options::Form::Flag | options::Form::Section => "true",
-            options::Form::Path => "somewhere",
-            options::Form::Endpoints => "https://a:1,https://b:2",
-            options::Form::Filter => "debug",
-        };
-        let value = if row.key == "batch.max_bytes" { "1MiB" } else { value };
-        let name = format!("FLOWPROXY__{}", row.key.to_uppercase().replace('.', "__"));
-        let written = match role {
-            Role::Proxy => proxy_with(""),
-            Role::Collector => collector_with("[sink.jsonl]\npath = 'x'"),
-        };
-        let written = written.with(&name, value);
-        let faults = match role {
-            Role::Proxy => written.proxy().err(),
-            Role::Collector => written.collector().err(),
+        let (name, value) = variable(row);
+        let faults = match row.role.unwrap_or(Role::Proxy) {
+            Role::Proxy => proxy_with("").with(&name, value).proxy().err(),
+            Role::Collector => {
+                collector_with("[sink.jsonl]\npath = 'x'").with(&name, value).collector().err()
+            }
         };
         assert_eq!(faults, None, "{name}");
+    }
+}
+
+/// Rows of `role` whose value is kept; allow_remote is a check and no value.
+fn kept(role: Role) -> impl Iterator<Item = &'static options::Row> {
+    OPTIONS.iter().filter(move |row| row.belongs_to(role) && row.key != "admin.allow_remote")
+}
+
+#[test]
+fn a_change_of_the_proxys_is_named_by_its_key() {
+    for row in kept(Role::Proxy) {
+        let (name, value) = variable(row);
+        let mut written = proxy_with("");
+        let before = written.proxy().unwrap();
+        written = written.with(&name, value);
+        let after = written.proxy().unwrap();
+        assert_eq!(before.differences(&after), [row.key]);
+        assert_eq!(before.needing_restart(&after).is_empty(), row.live, "{}", row.key);
+        assert!(after.differences(&after).is_empty());
+    }
+}
+
+#[test]
+fn a_change_of_the_collectors_is_named_by_its_key() {
+    for row in kept(Role::Collector) {
+        let (name, value) = variable(row);
+        let mut written = two_sinks();
+        let before = written.collector().unwrap();
+        written = written.with(&name, value);
+        let after = written.collector().unwrap();
+        assert_eq!(before.differences(&after), [row.key]);
+        assert_eq!(before.needing_restart(&after).is_empty(), row.live, "{}", row.key);
     }
 }
 
@@ -258,7 +296,7 @@ fn limits_are_kept() {
             .contains("is too small; allowed: a whole number from 1 to 65536")
     );
     assert!(only_fault("[batch]\nmax_records = 65537").contains("is too large"));
-    assert!(only_fault("[spool]\nmax_bytes = '1MiB'").contains("is too small; allowed: bytes from 128 MiB"));
+    assert!(only_fault("[spool]\nmax_bytes = '1MiB'").contains("is too small; allowed: bytes from 8 MiB"));
     assert!(only_fault("[spool]\nmax_bytes = '99999999999999999999TiB'").contains("is too large"));
     assert!(only_fault("[spool]\ncommit_interval = '0ms'").contains("allowed: a whole number with a unit"));
 }
