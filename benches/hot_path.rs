@@ -1,0 +1,232 @@
+//! What a record costs from datagram to sealed batch, in memory, on one core: `cargo bench --bench hot_path`.
+//!
+//! `decode` reads datagrams and drops the rows; `seal` also gathers them, writes the planes and packs them with
+//! zstd; `json` is the collector's side, from payload to JSON lines. Throughput is in records.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a benchmark, not the product")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use flowproxy::batch::{Builder, Packer, Sealed, read};
+use flowproxy::flow::record::write_lines;
+use flowproxy::flow::{Exporter, Run};
+use flowproxy::wire::{Decoder, Fault, Output, Settings, Template};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::hint::black_box;
+
+const BATCH_RECORDS: usize = 8_192;
+const DATAGRAMS: u32 = 1_500;
+
+/// Field of an element and its bytes.
+type Fields = &'static [(u16, u16)];
+
+/// A 19-field template as edge routers send it; 50 bytes a record.
+const TEMPLATE: Fields = &[
+    (1, 4),
+    (2, 4),
+    (4, 1),
+    (5, 1),
+    (6, 1),
+    (7, 2),
+    (8, 4),
+    (9, 1),
+    (10, 2),
+    (11, 2),
+    (12, 4),
+    (13, 1),
+    (14, 2),
+    (15, 4),
+    (16, 4),
+    (17, 4),
+    (21, 4),
+    (22, 4),
+    (61, 1),
+];
+
+/// The v5 record; element 0 is padding.
+const V5_RECORD: Fields = &[
+    (8, 4),
+    (12, 4),
+    (15, 4),
+    (10, 2),
+    (14, 2),
+    (2, 4),
+    (1, 4),
+    (22, 4),
+    (21, 4),
+    (7, 2),
+    (11, 2),
+    (0, 1),
+    (6, 1),
+    (4, 1),
+    (5, 1),
+    (16, 2),
+    (17, 2),
+    (9, 1),
+    (13, 1),
+    (0, 2),
+];
+
+/// One flow, as the value of an element; what an address decides follows from it, as a router's table has it.
+fn flow(rng: &mut StdRng) -> impl Fn(u16) -> u32 + use<> {
+    fn skewed(rng: &mut StdRng, most: f64) -> u32 {
+        most.powf(rng.random::<f64>()) as u32
+    }
+    let source = 0x6440_0000 + skewed(rng, 8_192.0) * 37;
+    let destination = 0x2500_0000 + skewed(rng, 32_768.0) * 4_099;
+    let port = rng.random_range(32_768..61_000);
+    let service = [443, 80, 53, 22, 8_080][rng.random_range(0..5usize)];
+    let packets = skewed(rng, 5_000.0);
+    let size = [52, 80, 576, 1_400][rng.random_range(0..4usize)];
+    let first = 863_940_000 + rng.random_range(0..60_000);
+    let duration = skewed(rng, 30_000.0);
+    let flags = [0x1b, 0x18, 0x10, 0x02][rng.random_range(0..4usize)];
+    move |element| match element {
+        1 => packets * size,
+        2 => packets,
+        4 => 6,
+        6 => flags,
+        7 => port,
+        8 => source,
+        9 => 20 + source % 5,
+        10 => 1 + source % 12,
+        11 => service,
+        12 => destination,
+        13 => 12 + destination % 13,
+        14 => 100 + destination % 6,
+        15 => 0xc000_0200 + destination % 6,
+        16 => 64_500 + source % 4,
+        17 => 1_000 + destination % 900,
+        21 => first + duration,
+        22 => first,
+        _ => 0,
+    }
+}
+
+fn records(rng: &mut StdRng, fields: Fields, count: usize) -> Vec<u8> {
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        let flow = flow(rng);
+        for &(element, bytes) in fields {
+            rows.extend(flow(element).to_be_bytes().iter().skip(4 - usize::from(bytes)));
+        }
+    }
+    rows
+}
+
+/// Datagrams of one protocol, the template's first.
+struct Load {
+    name: &'static str,
+    datagrams: Vec<Vec<u8>>,
+    records: u64,
+}
+
+impl Load {
+    fn v5() -> Load {
+        let mut rng = StdRng::seed_from_u64(5);
+        let datagrams = (0..DATAGRAMS).map(|i| {
+            let uptime = 864_000_000u32.to_be_bytes();
+            let mut datagram =
+                [&[0, 5, 0, 30][..], &uptime, &[0x65; 8], &(i * 30).to_be_bytes(), &[0; 4]].concat();
+            datagram.extend(records(&mut rng, V5_RECORD, 30));
+            datagram
+        });
+        Load { name: "v5", datagrams: datagrams.collect(), records: u64::from(DATAGRAMS) * 30 }
+    }
+
+    /// NetFlow v9 (9) and IPFIX (10) differ in their headers and the template set's id.
+    fn templated(name: &'static str, version: u16) -> Load {
+        const RECORDS: usize = 24;
+        let mut rng = StdRng::seed_from_u64(u64::from(version));
+        let header = |sequence: u32, content: Vec<u8>| {
+            let mut datagram = version.to_be_bytes().to_vec();
+            if version == 9 {
+                datagram.extend([&[0, 24][..], &864_000_000u32.to_be_bytes()].concat());
+            } else {
+                datagram.extend((16 + content.len() as u16).to_be_bytes());
+            }
+            datagram.extend([&[0x65; 4][..], &sequence.to_be_bytes(), &[0; 4], &content].concat());
+            datagram
+        };
+        let set = |id: u16, content: &[u8]| {
+            [&id.to_be_bytes()[..], &(4 + content.len() as u16).to_be_bytes(), content].concat()
+        };
+        let mut template = [256u16.to_be_bytes(), (TEMPLATE.len() as u16).to_be_bytes()].concat();
+        for (element, bytes) in TEMPLATE {
+            template.extend([element.to_be_bytes(), bytes.to_be_bytes()].concat());
+        }
+        let mut datagrams = vec![header(0, set(if version == 9 { 0 } else { 2 }, &template))];
+        for sequence in 1..=DATAGRAMS {
+            datagrams.push(header(sequence, set(256, &records(&mut rng, TEMPLATE, RECORDS))));
+        }
+        Load { name, datagrams, records: u64::from(DATAGRAMS) * RECORDS as u64 }
+    }
+
+    fn pass(&self, decoder: &mut Decoder, output: &mut impl Output) {
+        let exporter = Exporter { address: [192, 0, 2, 1].into(), port: 2_055 };
+        for datagram in &self.datagrams {
+            decoder.datagram(exporter, 1_700_000_000_000, datagram, output).unwrap();
+        }
+    }
+}
+
+/// Gathers and seals batches of the default size; without a builder it drops what is decoded.
+struct Seal {
+    builder: Option<Builder>,
+    packer: Packer,
+    sealed: Vec<Sealed>,
+}
+
+impl Output for Seal {
+    fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32) {
+        let Some(builder) = &mut self.builder else {
+            black_box((run, template, rows, count));
+            return;
+        };
+        builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        if builder.records() >= BATCH_RECORDS {
+            self.sealed.extend(builder.seal(&mut self.packer));
+        }
+    }
+    fn fault(&mut self, fault: Fault, _: usize) {
+        panic!("{fault}");
+    }
+    fn template(&mut self, _: bool) {}
+    fn withdrawn(&mut self, _: usize, _: bool) {}
+    fn set(&mut self) {}
+}
+
+fn hot_path(criterion: &mut Criterion) {
+    for load in [Load::v5(), Load::templated("v9", 9), Load::templated("ipfix", 10)] {
+        let mut group = criterion.benchmark_group("records");
+        group.throughput(Throughput::Elements(load.records));
+        let mut sealed = None;
+        for (name, builder) in [("decode", None), ("seal", Some(Builder::new()))] {
+            let mut decoder = Decoder::new(Settings::default());
+            let mut seal = Seal { builder, packer: Packer::new(), sealed: Vec::new() };
+            group.bench_function(BenchmarkId::new(name, load.name), |bencher| {
+                bencher.iter(|| {
+                    seal.sealed.clear();
+                    load.pass(&mut decoder, &mut seal);
+                });
+            });
+            sealed = seal.sealed.pop();
+        }
+        let Some(sealed) = sealed else { continue };
+        let bytes = sealed.payload.len() as f64 / f64::from(sealed.records);
+        println!("{}: {bytes:.1} bytes a record in a batch of {}", load.name, sealed.records);
+        group.throughput(Throughput::Elements(u64::from(sealed.records)));
+        group.bench_function(BenchmarkId::new("json", load.name), |bencher| {
+            let mut lines = Vec::new();
+            bencher.iter(|| {
+                lines.clear();
+                let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
+                write_lines(&mut lines, &batch);
+                black_box(lines.len())
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, hot_path);
+criterion_main!(benches);
