@@ -4,4 +4,5 @@ pub mod numbers;
 pub mod screen;
 pub mod summary;
 pub mod tally;
+pub mod throw_away;
 pub mod view;

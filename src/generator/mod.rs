@@ -7,7 +7,7 @@
 //! | if | then |
 //! |---|---|
 //! | a datagram cannot be sent | it is counted as failed, its records are not counted as sent; logged once |
-//! | the machine is too slow for the rate | what was not made in time is not made at all; the pace stays |
+//! | the machine is too slow for the rate, or `must_hold` | what was not made in time is not made at all; the pace stays |
 //! | `stop` is cancelled | what lies in open datagrams is sent, then the totals are returned |
 
 pub mod export;
@@ -171,13 +171,16 @@ impl Generator {
         self.exporters.iter().filter_map(|(socket, _)| socket.local_addr().ok()).collect()
     }
 
-    /// Sends until `stop`. It blocks: give it a thread.
-    pub fn run(mut self, stop: &CancellationToken, counts: &Counts) -> Totals {
+    /// Sends until `stop`; while `must_hold` says so, nothing new is made. It blocks: give it a thread.
+    pub fn run(mut self, stop: &CancellationToken, counts: &Counts, must_hold: impl Fn() -> bool) -> Totals {
         let mut bucket = TokenBucket::new(self.rate, BURST, Instant::now());
         while !stop.is_cancelled() {
             let looked = Instant::now();
             let now = self.clock.now();
             for _ in 0..bucket.take(looked) {
+                if must_hold() {
+                    break;
+                }
                 let (exporter, flow) = self.mesh.next_flow(now);
                 if let Some((socket, export)) = self.exporters.get_mut(exporter) {
                     let wrote = export.record(&flow, now, &mut |datagram, held| {
@@ -262,7 +265,7 @@ mod tests {
         let addresses: HashSet<SocketAddr> = generator.addresses().into_iter().collect();
         let (stop, counts) = (CancellationToken::new(), Counts::default());
         let totals = std::thread::scope(|scope| {
-            let running = scope.spawn(|| generator.run(&stop, &counts));
+            let running = scope.spawn(|| generator.run(&stop, &counts, || false));
             while counts.totals().records < 300 {
                 std::thread::yield_now();
             }
