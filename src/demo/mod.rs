@@ -6,3 +6,4 @@ pub mod summary;
 pub mod tally;
 pub mod throw_away;
 pub mod view;
+pub mod witness;

@@ -1,6 +1,8 @@
 //! What the demo needs on disk and throws away at its end: a CA with two certificates, a spool, a mark store.
 
-use crate::config::{self, Admin, Batch, Listen, Log, Shutdown, Sinks, Spool, Tls, Uplink};
+use crate::collector::{self, sinks::Sink};
+use crate::config::{self, Admin, Batch, Listen, Log, Shutdown, Spool, Tls, Uplink};
+use crate::tls;
 use crate::tls::issue::{self, Issued, Subject};
 use http::Uri;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,6 +32,9 @@ pub enum Fault {
     /// No certificates.
     #[error(transparent)]
     Certificates(#[from] issue::Error),
+    /// Certificates that are of no use.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The collector's address makes no URI.
     #[error("{address} makes no address to connect to: {source}")]
     Endpoint {
@@ -61,7 +66,7 @@ impl ThrowAway {
         let proxy = Subject { name: "demo-proxy", server: false, dns: &[], ips: &[] };
         let ips = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let collector = Subject { name: "localhost", server: true, dns: &[], ips: &ips };
-        let issue = |subject| issue::issue(&certs, &subject, &certs).map(|issued| tls(&ca, issued));
+        let issue = |subject| issue::issue(&certs, &subject, &certs).map(|issued| files(&ca, issued));
         Ok(ThrowAway { proxy: issue(proxy)?, collector: issue(collector)?, dir })
     }
 
@@ -70,17 +75,16 @@ impl ThrowAway {
         self.dir.path()
     }
 
-    /// A collector on a free port, without sinks.
-    pub fn collector(&self) -> config::Collector {
-        config::Collector {
-            listen: ANYWHERE,
-            tls: self.collector.clone(),
-            sinks: Sinks::default(),
-            state_dir: self.path().join("collector-state"),
-            admin: Admin { listen: ANYWHERE },
-            shutdown: Shutdown { deadline: DEADLINE },
-            log: log(),
-        }
+    /// A collector on a free port that writes to `sink` only.
+    ///
+    /// # Errors
+    /// When its certificate cannot be used.
+    pub fn collector(&self, sink: Box<dyn Sink>) -> Result<collector::Settings, Fault> {
+        let Tls { ca, cert, key } = self.collector.clone();
+        let tls = tls::load_server(&tls::Files { ca, cert, key })?;
+        let mut settings = collector::Settings::new(ANYWHERE, tls, self.path().join("collector-state"));
+        settings.sinks.others.push(sink);
+        Ok(settings)
     }
 
     /// A proxy on a free port that sends to the collector at `to`.
@@ -114,7 +118,7 @@ impl ThrowAway {
     }
 }
 
-fn tls(ca: &Issued, own: Issued) -> Tls {
+fn files(ca: &Issued, own: Issued) -> Tls {
     Tls { ca: ca.cert.clone(), cert: own.cert, key: own.key }
 }
 
@@ -126,19 +130,15 @@ fn log() -> Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{Files, load_client, load_server};
-
-    fn files(tls: &Tls) -> Files {
-        Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
-    }
+    use crate::collector::sinks::Null;
 
     #[test]
     fn both_ends_can_use_what_is_made_and_nothing_is_left() {
         let made = ThrowAway::new().unwrap();
-        let collector = made.collector();
-        load_server(&files(&collector.tls)).unwrap();
+        let collector = made.collector(Box::new(Null)).unwrap();
         let proxy = made.proxy(SocketAddr::from(([127, 0, 0, 1], 4_440))).unwrap();
-        load_client(&files(&proxy.tls)).unwrap();
+        let Tls { ca, cert, key } = proxy.tls;
+        tls::load_client(&tls::Files { ca, cert, key }).unwrap();
         assert_eq!(proxy.uplink.endpoints, ["https://127.0.0.1:4440"]);
         let path = made.path().to_owned();
         assert!(collector.state_dir.starts_with(&path) && proxy.spool.dir.starts_with(&path));
