@@ -196,9 +196,7 @@ fn every_option_can_be_set_by_a_variable() {
         let (name, value) = variable(row);
         let faults = match row.role.unwrap_or(Role::Proxy) {
             Role::Proxy => proxy_with("").with(&name, value).proxy().err(),
-            Role::Collector => {
-                collector_with("[sink.jsonl]\npath = 'x'").with(&name, value).collector().err()
-            }
+            Role::Collector => two_sinks().with(&name, value).collector().err(),
         };
         assert_eq!(faults, None, "{name}");
     }
