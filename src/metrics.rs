@@ -1,6 +1,7 @@
-//! Every metric in one list: what it is called, what it counts, where it is counted.
+//! Metrics: the registry, the counters with labels, and what shards count.
 //!
-//! A role (proxy, collector) has one [`Registry`], made at its start, with all of its metrics in it at zero. Labels
+//! A role (proxy, collector) has one [`Registry`], made at its start, with all of its metrics in it at zero: the
+//! shards' here, those of spool, uplink and collector by the `register` of their own `Metrics`. Labels
 //! are fixed sets known at compile time, never something that came from the network. Modules count into their own
 //! `Metrics`; this file gives those counters their names. The terms of the loss ledger are among them, each counted
 //! where it happens and none of them a difference:
@@ -16,11 +17,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Counters of one kind of event, told apart by a label from a fixed set.
 #[derive(Clone, Debug)]
 pub struct Labelled {
     label: &'static str,
+    values: Arc<[&'static str]>,
     family: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
@@ -31,7 +35,7 @@ impl Labelled {
         for value in values {
             drop(family.get_or_create(&[(label, *value)]));
         }
-        Self { label, family }
+        Self { label, values: values.into(), family }
     }
 
     /// Counts `n` more events of `value`.
@@ -42,6 +46,11 @@ impl Labelled {
     /// Puts the counters into `into` under `name`, without its `_total`.
     pub fn register(&self, into: &mut Registry, name: &str, help: &str) {
         into.register(name, help, self.family.clone());
+    }
+
+    /// The values given at the start, each with its count.
+    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+        self.values.iter().map(|value| (*value, self.get(value))).collect()
     }
 
     /// Events of `value` so far.
@@ -173,7 +182,8 @@ impl Ingest {
         Self::DROPPED.iter().map(|reason| self.records_dropped.get(reason)).sum()
     }
 
-    fn register(&self, into: &mut Registry) {
+    /// Puts all of them into `into`, each under its name.
+    pub fn register(&self, into: &mut Registry) {
         self.register_datagrams(into);
         self.register_records(into);
         self.register_batches(into);
@@ -229,11 +239,17 @@ impl Default for Ingest {
     }
 }
 
-/// The proxy's metrics under their names.
-pub fn proxy(ingest: &Ingest) -> Registry {
-    let mut registry = Registry::with_prefix("flowproxy");
-    ingest.register(&mut registry);
-    registry
+/// A registry whose names begin with `flowproxy_`; each module's `Metrics` is put into it by its `register`.
+pub fn registry() -> Registry {
+    Registry::with_prefix("flowproxy")
+}
+
+/// Everything in `registry` as Prometheus' text (OpenMetrics 1.0).
+pub fn text(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+    text
 }
 
 fn counter(into: &mut Registry, name: &str, help: &str, counter: &Counter) {
@@ -251,12 +267,16 @@ fn labelled(into: &mut Registry, name: &str, help: &str, counters: &Labelled) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+
+    fn text_of(ingest: &Ingest) -> String {
+        let mut registry = registry();
+        ingest.register(&mut registry);
+        text(&registry)
+    }
 
     /// Each sample's name with its labels, and its value.
-    fn samples(registry: &Registry) -> BTreeMap<String, String> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    fn samples(ingest: &Ingest) -> BTreeMap<String, String> {
+        let text = text_of(ingest);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
@@ -266,7 +286,7 @@ mod tests {
         let ingest = Ingest::new();
         ingest.datagrams_received.inc_by(3);
         ingest.count_decoded(40, 2);
-        let samples = samples(&proxy(&ingest));
+        let samples = samples(&ingest);
         assert_eq!(samples["flowproxy_datagrams_received_total"], "3");
         assert_eq!(samples["flowproxy_records_decoded_total"], "42");
         assert_eq!(samples["flowproxy_decode_records_total{kind=\"options\"}"], "2");
@@ -277,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_label_is_there_from_the_start() {
-        let samples = samples(&proxy(&Ingest::new()));
+        let samples = samples(&Ingest::new());
         for reason in Ingest::UNREADABLE {
             assert_eq!(samples[&format!("flowproxy_datagrams_unreadable_total{{reason=\"{reason}\"}}")], "0");
         }
@@ -293,8 +313,7 @@ mod tests {
 
     #[test]
     fn gauges_do_not_end_in_total() {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &proxy(&Ingest::new())).unwrap();
+        let text = text_of(&Ingest::new());
         for line in text.lines().filter(|line| line.starts_with("# TYPE") && line.ends_with("gauge")) {
             assert!(!line.contains("_total"), "{line}");
         }

@@ -11,6 +11,9 @@
 //! waits. What the answers say is the role's ([`Subject`]).
 
 mod limit;
+mod reload;
+
+pub use reload::LastReload;
 
 use axum::Router;
 use axum::extract::State;

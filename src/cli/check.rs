@@ -1,6 +1,6 @@
 //! `flowproxy check`: reads a config and the files it names, starts nothing.
 
-use super::Failure;
+use super::{Failure, tls_files};
 use crate::config::{self, Collector, Config, Proxy, size_text};
 use crate::tls;
 use std::path::Path;
@@ -9,18 +9,14 @@ use std::path::Path;
 pub fn check(file: &Path) -> Result<String, Failure> {
     match config::either(file)? {
         Config::Proxy(proxy) => {
-            tls::load_client(&files(&proxy.tls))?;
+            tls::load_client(&tls_files(&proxy.tls))?;
             Ok(of_proxy(file, &proxy))
         }
         Config::Collector(collector) => {
-            tls::load_server(&files(&collector.tls))?;
+            tls::load_server(&tls_files(&collector.tls))?;
             Ok(of_collector(file, &collector))
         }
     }
-}
-
-fn files(tls: &config::Tls) -> tls::Files {
-    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
 }
 
 fn of_proxy(file: &Path, proxy: &Proxy) -> String {

@@ -2,7 +2,9 @@
 
 mod certs;
 mod check;
+mod collect;
 pub mod logging;
+mod signals;
 
 use crate::{config, tls};
 use clap::{Parser, Subcommand};
@@ -20,6 +22,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take flow from proxies and write it to sinks (the collector)
+    Collect(ConfigFile),
     /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
     Check(ConfigFile),
     /// Make a small CA, and certificates from it
@@ -66,9 +70,14 @@ impl Failure {
 /// Does what the user asked for.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
+        Command::Collect(file) => collect::collect(&file.config, &arguments.log),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
     }
+}
+
+fn tls_files(tls: &config::Tls) -> tls::Files {
+    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
 }
 
 #[cfg(test)]

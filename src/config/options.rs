@@ -314,8 +314,7 @@ pub const OPTIONS: &[Row] = &[
         Span { min_ms: 0, max_ms: HOUR },
         Is("10s"),
         "how long SIGTERM and Ctrl-C wait until everything has gone on its way",
-    )
-    .live(),
+    ),
     row("log.filter", Filter, Is("info"), "what is logged; --log and RUST_LOG come before it").live(),
 ];
 
