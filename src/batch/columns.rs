@@ -51,9 +51,19 @@ const DICTIONARY_RECORDS: usize = 16;
 enum Choice {
     Planes,
     Dictionary { of: usize, place: usize },
-    Follows { of: usize, place: usize },
-    Difference { of: usize },
+    Follows { of: usize, ahead: usize },
+    Difference { of: usize, ahead: usize },
     Variable,
+}
+
+/// A column whose planes were written when it was chosen, since its values were at hand.
+#[derive(Debug)]
+struct Ahead {
+    written: Written,
+    /// Where its planes are in the encoder's `ahead_body`, and how long each is.
+    start: usize,
+    end: usize,
+    plane: usize,
 }
 
 /// The writer's scratch space; stays from batch to batch.
@@ -66,6 +76,8 @@ pub(super) struct Encoder {
     planes: Planes,
     spans: Spans,
     choices: Vec<Choice>,
+    ahead: Vec<Ahead>,
+    ahead_body: Vec<u8>,
     narrow: Dictionary<u64>,
     wide: Dictionary<u128>,
     /// Places in the group's dictionaries, one list a dictionary column.
@@ -89,6 +101,8 @@ impl Default for Encoder {
             planes: Planes::default(),
             spans: Spans::default(),
             choices: Vec::new(),
+            ahead: Vec::new(),
+            ahead_body: Vec::new(),
             narrow: Dictionary::new(seed),
             wide: Dictionary::new(seed),
             places: Vec::new(),
@@ -157,6 +171,8 @@ impl Encoder {
     /// Learns which bytes vary and makes their planes; walks rows of variable length.
     fn prepare(&mut self, group: &Group) {
         self.choices.clear();
+        self.ahead.clear();
+        self.ahead_body.clear();
         match group.layout.stride() {
             Some(stride) => transpose::varying(&group.rows, stride, &mut self.mask),
             None => self.spans.walk(group),
@@ -295,7 +311,10 @@ impl Encoder {
         cells::load(group, &self.spans, of, &mut self.others);
         let plain = numbers::sampled_bits(&self.values);
         subtract(&mut self.values, &self.others, placed.field.width);
-        (numbers::sampled_bits(&self.values) < plain).then_some(Choice::Difference { of })
+        (numbers::sampled_bits(&self.values) < plain).then(|| {
+            let ahead = write_ahead(&self.values, &mut self.ahead, &mut self.ahead_body);
+            Choice::Difference { of, ahead }
+        })
     }
 
     /// A column that an address decides, if no record disagrees.
@@ -315,19 +334,22 @@ impl Encoder {
                 _ => None,
             }
         })?;
-        self.tabulate(group, column, placed, place).then_some(Choice::Follows { of, place })
+        let ahead = self.tabulate(group, column, placed, place)?;
+        Some(Choice::Follows { of, ahead })
     }
 
-    /// Fills the table of a column's values by the places of its address; false if two records disagree.
-    fn tabulate(&mut self, group: &Group, column: usize, placed: &Placed, place: usize) -> bool {
-        let Some(places) = self.places.get(place) else { return false };
+    /// Writes ahead the table of a column's values by the places of its address; `None` if two records disagree.
+    fn tabulate(&mut self, group: &Group, column: usize, placed: &Placed, place: usize) -> Option<usize> {
         let distinct = self.distinct(group, place);
+        let places = self.places.get(place)?;
         if placed.field.width <= 8 {
             cells::load(group, &self.spans, column, &mut self.values);
             fill(&self.values, places, distinct, &mut self.table, &mut self.seen)
+                .then(|| write_ahead(&self.table, &mut self.ahead, &mut self.ahead_body))
         } else {
             cells::load_wide(group, &self.spans, column, &mut self.wide_values);
             fill(&self.wide_values, places, distinct, &mut self.wide_table, &mut self.seen)
+                .then(|| write_ahead(&self.wide_table, &mut self.ahead, &mut self.ahead_body))
         }
     }
 
@@ -359,23 +381,15 @@ impl Encoder {
                 let places = self.places.get(place).map_or(&[][..], Vec::as_slice);
                 numbers::write(places, &mut self.body, &mut self.body_cuts)
             }
-            Choice::Follows { of, place } => {
+            Choice::Follows { of, ahead } => {
                 column.encoding = Encoding::Follows as i32;
                 column.of = of as u32;
-                self.tabulate(group, index, placed, place);
-                if placed.field.width <= 8 {
-                    numbers::write(&self.table, &mut self.body, &mut self.body_cuts)
-                } else {
-                    numbers::write(&self.wide_table, &mut self.body, &mut self.body_cuts)
-                }
+                self.written_ahead(ahead)
             }
-            Choice::Difference { of } => {
+            Choice::Difference { of, ahead } => {
                 column.encoding = Encoding::Difference as i32;
                 column.of = of as u32;
-                cells::load(group, &self.spans, index, &mut self.values);
-                cells::load(group, &self.spans, of, &mut self.others);
-                subtract(&mut self.values, &self.others, placed.field.width);
-                numbers::write(&self.values, &mut self.body, &mut self.body_cuts)
+                self.written_ahead(ahead)
             }
             Choice::Variable => {
                 column.encoding = Encoding::Variable as i32;
@@ -385,6 +399,16 @@ impl Encoder {
         column.planes = written.planes;
         column.base = written.base.into();
         column
+    }
+
+    /// Moves a column's planes to their place in the body.
+    fn written_ahead(&mut self, ahead: usize) -> Written {
+        let Some(ahead) = self.ahead.get(ahead) else { return Written::default() };
+        let start = self.body.len();
+        self.body.extend_from_slice(self.ahead_body.get(ahead.start..ahead.end).unwrap_or(&[]));
+        self.body_cuts
+            .extend((start..self.body.len()).step_by(ahead.plane.max(1)).map(|cut| cut + ahead.plane));
+        ahead.written.clone()
     }
 
     /// A column as it stands: from the planes made of the rows, or loaded where rows vary in length.
@@ -421,6 +445,13 @@ impl Encoder {
         self.body_cuts.push(self.body.len());
         written
     }
+}
+
+fn write_ahead<T: Number>(values: &[T], ahead: &mut Vec<Ahead>, body: &mut Vec<u8>) -> usize {
+    let start = body.len();
+    let written = numbers::write(values, body, &mut Vec::new());
+    ahead.push(Ahead { written, start, end: body.len(), plane: values.len() });
+    ahead.len() - 1
 }
 
 /// The places of a column's values, if they still pay.
