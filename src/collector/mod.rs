@@ -306,13 +306,13 @@ pub async fn start(
         tokio::task::spawn_blocking(move || parts.open()).await.map_err(|_| StartError::Runtime)??;
     let mark_store_id = parts.store.id();
     let (orders, requests) = mpsc::channel(WAITING_ORDERS);
-    let commit = spawn_commit(Commit::new(parts), requests, alone.clone())?;
+    let stop = shutdown.child_token();
+    let commit = spawn_commit(Commit::new(parts), requests, alone.clone(), stop.clone())?;
 
     if allow.is_empty() {
         tracing::info!("no list of identities: every proxy with a certificate of the CA is taken");
     }
     tracing::info!(%address, "listening for proxies");
-    let stop = shutdown.child_token();
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let tls = Arc::new(ArcSwap::new(tls));
     let door = Door {
@@ -418,14 +418,17 @@ impl PartsToOpen {
     }
 }
 
-/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do.
+/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do. Should it end
+/// by a panic, it stops the collector.
 fn spawn_commit(
     mut commit: Commit,
     mut requests: mpsc::Receiver<Request>,
     alone: CancellationToken,
+    stop: CancellationToken,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
     let runtime = Handle::current();
     let work = move || {
+        let _stop = stop.drop_guard();
         loop {
             let next = runtime.block_on(async {
                 tokio::select! {

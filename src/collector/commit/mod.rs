@@ -426,3 +426,6 @@ fn skip_label(reason: SkipReason) -> &'static str {
         SkipReason::AlreadyAcked => "already_acked",
     }
 }
+
+#[cfg(test)]
+mod tests;
