@@ -13,11 +13,11 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `uplink::session`, `uplink::backoff`, `collector::session` | each other |
+//! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `collector::session`, `collector::lane`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
 //! | outside world | `ingest`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
-//! `tests/layers.rs` checks who imports whom.
+//! `tests/layers.rs` reads this table and checks who imports whom.
 //!
 //! # Words
 //!

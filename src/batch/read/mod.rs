@@ -4,8 +4,8 @@
 //! payload --zstd--> plain --count--> --prost--> Payload --group--> columns, runs
 //! ```
 //!
-//! The payload comes from the network. Nothing is allocated from what it promises: [`count`] refuses a plain
-//! payload with too many parts before prost makes them, and [`group`] pays for every value that it expands from
+//! The payload comes from the network. Nothing is allocated from what it promises: `count` refuses a plain
+//! payload with too many parts before prost makes them, and `group` pays for every value that it expands from
 //! one budget a batch, since a column in which all values are alike takes no byte of the body.
 //!
 //! | if | then |

@@ -14,7 +14,7 @@
 //! | the record has the element that would be derived | the record's own stays, nothing is derived |
 //!
 //! No key is twice in a line. The same batch gives the same bytes. How a value is written says [`json`]; what is
-//! derived, and from what, says [`derived`].
+//! derived, and from what, says `derived`.
 
 mod derived;
 
