@@ -24,8 +24,9 @@ pub struct Settings {
 pub enum BindError {
     /// Somebody has the port.
     #[error(
-        "UDP port {} of {} is taken by another process (`ss -lunp sport = {}` shows which); stop it or listen elsewhere",
-        .address.port(), .address.ip(), .address.port()
+        "cannot listen on {address}: UDP port {} is taken by another process (`ss -lunp sport = {}` shows which); \
+         stop it or listen elsewhere",
+        .address.port(), .address.port()
     )]
     Taken {
         /// The address wanted.
