@@ -1,0 +1,357 @@
+//! What goes from the disk: segments that are acked, the oldest ones when the budget is used up, and lanes
+//! that are set aside.
+//!
+//! The order is always the same: what says that it may go is durable, then it goes.
+
+use super::fetch::add_row;
+use super::frame::SegmentHeader;
+use super::positions::{LanePosition, Positions, PositionsFile};
+use super::read::{Frame, Walk};
+use super::skips::SkipsFile;
+use super::state::{AsideView, Journal, Lane, Segment, Shared, Spare, State, locked};
+use super::storage::Mode;
+use super::{LaneId, SkipRow};
+use crate::batch::Share;
+use crate::proto::skip::Reason;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Freed files that are kept to be written over.
+const MAX_SPARES: usize = 2;
+/// Rows of one lane that keep the records of each number. More are drawn together, with their sums alone.
+const MAX_DETAILED_ROWS: usize = 64;
+
+/// Records of each address.
+pub fn per_exporter<'a>(shares: impl Iterator<Item = &'a Share>) -> Vec<(IpAddr, u64)> {
+    let mut counts = BTreeMap::new();
+    for share in shares {
+        *counts.entry(share.exporter.address).or_insert(0) += u64::from(share.records);
+    }
+    counts.into_iter().collect()
+}
+
+/// Writes positions if they are newer than the file, and lets go of what they allow: acked segments, passed
+/// rows, closed lanes. Durable only if something goes by it, or if `durable` asks for it.
+///
+/// # Errors
+/// Those of the disk; nothing has gone then that must not.
+pub fn settle(shared: &Shared, durable: bool) -> io::Result<()> {
+    let mut journal = shared.journal();
+    let (positions, passing) = {
+        let mut state = shared.state();
+        if !state.dirty && !durable {
+            return Ok(());
+        }
+        state.dirty = false;
+        let passing = state.frees();
+        (state.positions(), passing)
+    };
+    if let Err(error) = journal.positions.write(&positions, durable || passing) {
+        shared.state().dirty = true;
+        return Err(error);
+    }
+    if !durable && !passing {
+        return Ok(());
+    }
+    let (freed, rows_went) = release(&mut shared.state(), &positions);
+    for segment in freed {
+        discard(shared, segment);
+    }
+    if rows_went {
+        journal.skips.shrink(|| shared.state().rows())?;
+    }
+    Ok(())
+}
+
+/// Takes out of the state what durable positions have passed.
+fn release(state: &mut State, positions: &Positions) -> (Vec<Segment>, bool) {
+    let mut freed = Vec::new();
+    let mut rows_went = false;
+    for lane in &mut state.lanes {
+        let Some(written) = positions.lanes.iter().find(|written| written.lane == lane.id) else { continue };
+        lane.position = lane.position.max(written.acked_seq);
+        // After the mark went back, what is left is sent again and stays until it is acked again.
+        let passed = lane.position.min(lane.acked_seq);
+        let rows = lane.rows.len();
+        lane.rows.retain(|row| row.to > passed);
+        rows_went |= lane.rows.len() < rows;
+        while lane.segments.front().is_some_and(|front| {
+            front.growing.is_none() && !front.going && (front.last_seq <= passed || lane.closed)
+        }) {
+            freed.extend(lane.segments.pop_front());
+        }
+    }
+    let before = state.lanes.len();
+    state.lanes.retain(|lane| !(lane.closed && lane.segments.is_empty()));
+    // The file still names lanes that are closed; the next write leaves them out.
+    state.dirty |= state.lanes.len() < before;
+    (freed, rows_went)
+}
+
+/// Removes a segment's file, or keeps it to be written over.
+fn discard(shared: &Shared, segment: Segment) {
+    locked(&shared.opened).retain(|opened| opened.path != segment.path);
+    let whole = segment.disk_bytes >= shared.segment_bytes / 4 * 3;
+    let number = {
+        let mut state = shared.state();
+        let tight = state.disk_bytes() + 2 * shared.segment_bytes > shared.settings.max_bytes;
+        if whole && !tight && state.spares.len() < MAX_SPARES { Some(state.next_spare()) } else { None }
+    };
+    if let Some(number) = number {
+        let path = shared.settings.dir.join(format!("spare-{number}.old"));
+        if shared.storage.rename(&segment.path, &path).is_ok() {
+            shared.state().spares.push(Spare { path, disk_bytes: segment.disk_bytes });
+            return;
+        }
+    }
+    if let Err(error) = shared.storage.remove(&segment.path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // It is found and let go again at the next start.
+        tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
+    }
+}
+
+/// Makes room: removes a spare file, else what was set aside first, else drops the oldest segment of the
+/// oldest lane of which nothing was sent since that lane was opened at the collector. False if there is none.
+///
+/// # Errors
+/// Those of the disk; nothing has gone then.
+pub fn drop_oldest(shared: &Shared) -> io::Result<bool> {
+    let mut journal = shared.journal();
+    let spare = shared.state().spares.pop();
+    if let Some(spare) = spare {
+        shared.storage.remove(&spare.path)?;
+        return Ok(true);
+    }
+    if drop_aside(shared)? {
+        return Ok(true);
+    }
+    let Some((lane, segment, acked)) = choose(&mut shared.state()) else { return Ok(false) };
+    let result = drop_segment(shared, &mut journal, lane, &segment, acked);
+    let mut state = shared.state();
+    if let Some(lane) = state.lanes.iter_mut().find(|other| other.id == lane) {
+        match &result {
+            Ok(()) => lane.segments.retain(|other| other.first_seq != segment.first_seq),
+            Err(_) => lane.segments.iter_mut().for_each(|other| other.going = false),
+        }
+    }
+    result.map(|()| true)
+}
+
+/// Marks the segment that is to go, so that nobody sends of it meanwhile.
+fn choose(state: &mut State) -> Option<(LaneId, Segment, u64)> {
+    for lane in state.lanes.iter_mut().filter(|lane| !lane.is_gone()) {
+        let (acked, sent) = (lane.acked_seq, lane.sent_seq);
+        let id = lane.id;
+        let unsent = |segment: &&mut Segment| {
+            segment.growing.is_none() && segment.last_seq > acked && segment.first_seq > sent
+        };
+        if let Some(segment) = lane.segments.iter_mut().find(unsent) {
+            segment.going = true;
+            return Some((id, segment.clone(), acked));
+        }
+    }
+    None
+}
+
+fn drop_segment(
+    shared: &Shared,
+    journal: &mut Journal,
+    lane: LaneId,
+    segment: &Segment,
+    acked: u64,
+) -> io::Result<()> {
+    let from = segment.first_seq.max(acked + 1);
+    let parts = match shared.state().lane(lane) {
+        Some(lane) => lane.without_rows(from, segment.last_seq),
+        None => Vec::new(),
+    };
+    let mut rows: Vec<_> =
+        parts.iter().map(|(from, to)| SkipRow::new(lane, *from, *to, Reason::Dropped)).collect();
+    if let Err(error) = count(shared, lane, segment, &mut rows) {
+        tracing::warn!(%error, "What is in a segment that is dropped cannot be counted");
+    }
+    for row in rows {
+        tracing::warn!(%lane, from = row.from, to = row.to, records = row.records(),
+            "The spool is full: its oldest batches are dropped");
+        add_row(shared, journal, row)?;
+    }
+    draw_together(shared, lane);
+    locked(&shared.opened).retain(|opened| opened.path != segment.path);
+    shared.storage.remove(&segment.path)
+}
+
+/// Fills in what the rows' batches hold, from the segment's frames.
+fn count(shared: &Shared, lane: LaneId, segment: &Segment, rows: &mut [SkipRow]) -> io::Result<()> {
+    let file = shared.storage.open(&segment.path, Mode::Read)?;
+    let header = SegmentHeader { lane, first_seq: segment.first_seq, created: 0 };
+    let seed = super::frame::Seed::new(lane, segment.first_seq);
+    let mut walk = Walk::new(file.as_ref(), &header, segment.end, false);
+    let mut counts: Vec<BTreeMap<IpAddr, u64>> = vec![BTreeMap::new(); rows.len()];
+    while let Some(found) = walk.next()? {
+        let seq = found.header.seq;
+        let Some(place) = rows.iter().position(|row| row.from <= seq && seq <= row.to) else { continue };
+        let (Some(row), Some(counts)) = (rows.get_mut(place), counts.get_mut(place)) else { continue };
+        row.records_per_seq.resize(usize::try_from(seq - row.from).unwrap_or(0), 0);
+        row.records_per_seq.push(found.header.records);
+        row.digest = (seq == row.to).then_some(found.header.digest);
+        let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
+        let notes = frame.ok().and_then(|frame| frame.notes().ok()).unwrap_or_default();
+        for (address, records) in per_exporter(notes.shares.iter()) {
+            *counts.entry(address).or_insert(0) += records;
+        }
+    }
+    for (row, counts) in rows.iter_mut().zip(counts) {
+        row.counts_per_exporter = counts.into_iter().collect();
+    }
+    Ok(())
+}
+
+/// A long outage drops without end: rows behind the first few that follow each other become one. Its sums
+/// stay exact; the collector's mark cannot stand in the middle of it, as nothing of it was ever sent.
+fn draw_together(shared: &Shared, lane: LaneId) {
+    let mut state = shared.state();
+    let Some(lane) = state.lane(lane) else { return };
+    while lane.rows.len() > MAX_DETAILED_ROWS {
+        let pairs = lane.rows.windows(2).skip(1);
+        let joins = |pair: &[SkipRow]| match pair {
+            [a, b] => a.reason == Reason::Dropped && b.reason == a.reason && a.to + 1 == b.from,
+            _ => false,
+        };
+        let Some(place) = pairs.into_iter().position(joins) else { return };
+        let second = lane.rows.remove(place + 2);
+        let Some(first) = lane.rows.get_mut(place + 1) else { return };
+        first.to = second.to;
+        first.digest = second.digest;
+        first.records_per_seq.clear();
+        let mut counts: BTreeMap<_, _> = first.counts_per_exporter.drain(..).collect();
+        for (address, records) in second.counts_per_exporter {
+            *counts.entry(address).or_insert(0) += records;
+        }
+        first.counts_per_exporter = counts.into_iter().collect();
+    }
+}
+
+/// Moves what is unacked of forked lanes, other than the writer's own, into folders of their own, each a
+/// spool that can be looked into.
+///
+/// # Errors
+/// Those of the disk; it may be tried again.
+pub fn set_aside(shared: &Shared) -> io::Result<()> {
+    let mut journal = shared.journal();
+    loop {
+        let lane = match shared.state().lanes.split_last() {
+            Some((_, old)) => old.iter().find(|lane| lane.forked).cloned(),
+            None => None,
+        };
+        let Some(lane) = lane else { return Ok(()) };
+        let dir = shared.settings.dir.join(format!("forked-{:013}", super::now_ms()));
+        shared.storage.create_dir(&dir)?;
+        let position = LanePosition {
+            lane: lane.id,
+            created: lane.created,
+            next_seq: lane.durable_next.max(lane.acked_seq + 1),
+            acked_seq: lane.acked_seq,
+        };
+        let mut positions = PositionsFile::open(&shared.storage, &dir)?.file;
+        positions.write(&Positions { lanes: vec![position], ..Positions::default() }, true)?;
+        SkipsFile::open(&shared.storage, &dir)?.0.rewrite(&lane.rows)?;
+        let (mut batches, mut records, mut disk_bytes) = (0, 0, 0);
+        for segment in &lane.segments {
+            let (more_batches, more_records) = unacked(shared, &lane, segment).unwrap_or((0, 0));
+            batches += more_batches;
+            records += more_records;
+            disk_bytes += segment.disk_bytes;
+            let Some(name) = segment.path.file_name() else { continue };
+            match shared.storage.rename(&segment.path, &dir.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        shared.storage.sync_dir(&dir)?;
+        shared.storage.sync_dir(&shared.settings.dir)?;
+        shared.metrics.skipped_batches.add(super::Metrics::ASIDE, batches);
+        shared.metrics.skipped_records.add(super::Metrics::ASIDE, records);
+        tracing::error!(lane = %lane.id, batches, records, folder = %dir.display(),
+            "Another writer has used this lane: what was not acked of it is set aside");
+        let positions = {
+            let mut state = shared.state();
+            state.lanes.retain(|other| other.id != lane.id);
+            state.aside.push_back(AsideView { dir, disk_bytes });
+            state.positions()
+        };
+        journal.positions.write(&positions, true)?;
+    }
+}
+
+/// Batches and records of a segment above the acked ones.
+fn unacked(shared: &Shared, lane: &Lane, segment: &Segment) -> io::Result<(u64, u64)> {
+    let file = shared.storage.open(&segment.path, Mode::Read)?;
+    let header = SegmentHeader { lane: lane.id, first_seq: segment.first_seq, created: 0 };
+    let mut walk = Walk::new(file.as_ref(), &header, segment.end, false);
+    let (mut batches, mut records) = (0, 0);
+    while let Some(found) = walk.next()? {
+        let seq = found.header.seq;
+        if seq > lane.acked_seq && seq <= segment.last_seq && lane.row(seq).is_none() {
+            batches += 1;
+            records += u64::from(found.header.records);
+        }
+    }
+    Ok((batches, records))
+}
+
+/// Deletes what was set aside first.
+fn drop_aside(shared: &Shared) -> io::Result<bool> {
+    let Some(oldest) = shared.state().aside.front().cloned() else { return Ok(false) };
+    let files: Vec<PathBuf> =
+        shared.storage.list(&oldest.dir)?.into_iter().map(|entry| oldest.dir.join(entry.name)).collect();
+    for file in files {
+        shared.storage.remove(&file)?;
+    }
+    shared.storage.remove_dir(&oldest.dir)?;
+    shared.state().aside.pop_front();
+    tracing::error!(folder = %oldest.dir.display(), "The spool is full: what was set aside is deleted");
+    Ok(true)
+}
+
+/// Sees to it that another segment of `capacity` bytes may be made.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`] if it may not; those of the disk.
+pub fn make_room(shared: &Shared, capacity: u64) -> io::Result<()> {
+    let max_bytes = shared.settings.max_bytes;
+    let soft_bytes = max_bytes.saturating_sub(2 * shared.segment_bytes);
+    let mut room_was_thin = false;
+    loop {
+        let (used, growth) = {
+            let state = shared.state();
+            let spare = state.spares.last().map_or(0, |spare| spare.disk_bytes);
+            (state.disk_bytes(), capacity.saturating_sub(spare))
+        };
+        let over = used + growth > soft_bytes;
+        // One goes for one that comes: others may fill the disk, and all that is kept here would go for it.
+        let thin = growth > 0 && !room_was_thin && is_thin(shared, growth);
+        if !over && !thin {
+            return Ok(());
+        }
+        room_was_thin |= thin;
+        if drop_oldest(shared)? {
+            continue;
+        }
+        if thin || used + growth > max_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        return Ok(());
+    }
+}
+
+/// Whether `growth` bytes more would leave less free than is to be kept.
+fn is_thin(shared: &Shared, growth: u64) -> bool {
+    const KEEP_BYTES: u64 = 1 << 30;
+    let Ok(room) = shared.storage.room(&shared.settings.dir) else { return false };
+    let keep = shared.settings.keep_free_bytes.unwrap_or(KEEP_BYTES.min(room.total / 20));
+    room.free < keep.saturating_add(growth)
+}

@@ -1,0 +1,82 @@
+//! What the spool counts. `crate::metrics` gives the counters their names.
+
+use crate::metrics::Labelled;
+use crate::proto::skip::Reason;
+use prometheus_client::metrics::counter::Counter;
+
+/// The spool's counters, all since the process began. Records are datagrams in raw batches. Cheap to clone;
+/// clones share counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Bytes of frames written to segments.
+    pub written_bytes: Counter,
+    /// Batches numbered and written, each once.
+    pub written_batches: Counter,
+    /// Records in them.
+    pub written_records: Counter,
+    /// fdatasync calls on segments for the sake of batches.
+    pub syncs: Counter,
+    /// Calls that the disk refused.
+    pub disk_errors: Counter,
+    /// Batches dropped before they got a number, by [`Metrics::DROPPED`].
+    pub dropped_batches: Labelled,
+    /// Records in them.
+    pub dropped_records: Labelled,
+    /// Numbers that will not be sent any more, by [`Metrics::SKIPPED`].
+    pub skipped_batches: Labelled,
+    /// Records in them, where they are known.
+    pub skipped_records: Labelled,
+}
+
+impl Metrics {
+    /// Larger than a frame may be.
+    pub const TOO_LARGE: &str = "too_large";
+    /// The disk took nothing up to the process's end.
+    pub const DISK: &str = "disk";
+    /// Why batches were dropped before they got a number.
+    pub const DROPPED: [&str; 2] = [Self::TOO_LARGE, Self::DISK];
+    /// Set aside: another writer had used the lane.
+    pub const ASIDE: &str = "aside";
+    /// Why numbered batches are not sent any more: the reasons of a Skip that count as lost, and set aside.
+    pub const SKIPPED: [&str; 5] = ["dropped", "damaged", "lost", "rejected", Self::ASIDE];
+
+    /// Counts batches that got no number.
+    pub fn count_dropped(&self, reason: &'static str, batches: u64, records: u64) {
+        self.dropped_batches.add(reason, batches);
+        self.dropped_records.add(reason, records);
+    }
+
+    /// All records dropped before they got a number.
+    pub fn all_dropped_records(&self) -> u64 {
+        Self::DROPPED.iter().map(|reason| self.dropped_records.get(reason)).sum()
+    }
+
+    /// Counts the numbers of a skip row.
+    pub fn count_skipped(&self, row: &super::SkipRow) {
+        let reason = match row.reason {
+            Reason::Dropped => "dropped",
+            Reason::Damaged => "damaged",
+            Reason::Lost => "lost",
+            Reason::Rejected => "rejected",
+            Reason::AlreadyAcked | Reason::Unknown => return,
+        };
+        self.skipped_batches.add(reason, row.to - row.from + 1);
+        self.skipped_records.add(reason, row.records());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            written_bytes: Counter::default(),
+            written_batches: Counter::default(),
+            written_records: Counter::default(),
+            syncs: Counter::default(),
+            disk_errors: Counter::default(),
+            dropped_batches: Labelled::new("reason", &Self::DROPPED),
+            dropped_records: Labelled::new("reason", &Self::DROPPED),
+            skipped_batches: Labelled::new("reason", &Self::SKIPPED),
+            skipped_records: Labelled::new("reason", &Self::SKIPPED),
+        }
+    }
+}

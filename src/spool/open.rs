@@ -1,0 +1,307 @@
+//! The start: takes the folder for this process, finds out what lies in it, begins a new lane.
+//!
+//! Only segments without a footer are read through. Nothing that is found stops the start, but for a format
+//! that is newer than this program; what cannot be read goes to quarantine.
+
+use super::frame::{Fault, Footer, SegmentHeader};
+use super::metrics::Metrics;
+use super::positions::{self, PositionsFile};
+use super::queue::{Queue, Sender};
+use super::read::{self, Walk};
+use super::segment::{UNFINISHED_NAME, parse_name};
+use super::skips::SkipsFile;
+use super::state::{AsideView, Journal, Lane, Segment, Shared, State};
+use super::storage::{Entry, Mode, Storage};
+use super::writer::Writer;
+use super::{LaneId, OpenError, Recovered, Settings, SkipRow, Spool, now_ms, quarantine};
+use crate::proto::skip::Reason;
+use rustix::fs::OFlags;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const LOCK_NAME: &str = "LOCK";
+/// The largest segment file; offsets in it fit 32 bits.
+const MAX_SEGMENT_BYTES: u64 = 32 << 20;
+const MIN_SEGMENT_BYTES: u64 = 1 << 20;
+/// Segments that the budget must have room for.
+const MIN_SEGMENTS: u64 = 8;
+
+/// Bytes of a segment under a budget of `max_bytes`: 32 MiB, or an eighth of a budget below 256 MiB.
+fn segment_bytes(max_bytes: u64) -> u64 {
+    (max_bytes / MIN_SEGMENTS).min(MAX_SEGMENT_BYTES) & !4095
+}
+
+/// Opens the spool on `storage`.
+pub fn open(
+    storage: Arc<dyn Storage>,
+    settings: Settings,
+    metrics: Metrics,
+) -> Result<(Spool, Writer, Sender), OpenError> {
+    let dir = settings.dir.clone();
+    let segment_bytes = segment_bytes(settings.max_bytes);
+    if segment_bytes < MIN_SEGMENT_BYTES {
+        let least = MIN_SEGMENTS * MIN_SEGMENT_BYTES;
+        return Err(OpenError::TooSmall { max_bytes: settings.max_bytes, least_bytes: least });
+    }
+    let failed = |source| OpenError::Io { dir: dir.clone(), source };
+    storage.create_dir(&dir).map_err(failed)?;
+    let lock = take_lock(&dir)?;
+    let mut finds = Finds::new(storage.clone(), &dir);
+    finds.look_through().map_err(failed)?;
+    if let Some((file, version)) = finds.newer.take() {
+        return Err(OpenError::Newer { file, version });
+    }
+    let positions = PositionsFile::open(&storage, &dir).map_err(failed)?;
+    let (skips, rows) = SkipsFile::open(&storage, &dir).map_err(failed)?;
+    let mut journal = Journal { positions: positions.file, skips };
+    let mut recovered = Recovered { positions_damaged: positions.damaged, ..finds.recovered };
+    let aside = finds.aside.into();
+    let mut lanes = join(finds.lanes, &positions.positions.lanes, rows);
+    for lane in &mut lanes {
+        declare_lost(lane, &metrics, &mut recovered);
+    }
+    lanes.retain(|lane| lane.next_seq > 1);
+    recovered.lanes = lanes.len();
+    lanes.push(Lane::new(LaneId::random(), now_ms()));
+    let state = State {
+        lanes,
+        mark_store_id: positions.positions.mark_store_id,
+        rejects: positions.positions.rejects,
+        dirty: true,
+        aside,
+        ..State::default()
+    };
+    write_down(&mut journal, &state, &metrics);
+    let queue = Arc::new(Queue::new(settings.queue_bytes));
+    let sender = Sender::new(queue.clone());
+    let shared = Arc::new(Shared {
+        storage,
+        settings,
+        segment_bytes,
+        metrics,
+        recovered,
+        queue,
+        next_seq: tokio::sync::watch::Sender::new(1),
+        state: Mutex::new(state),
+        journal: Mutex::new(journal),
+        opened: Mutex::new(VecDeque::new()),
+        lock,
+    });
+    shared.queue.poke();
+    Ok((Spool { shared: shared.clone() }, Writer::new(shared), sender))
+}
+
+/// Takes the folder for this process alone.
+fn take_lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK_NAME);
+    let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// What was made of the start must hold for the next one too; a disk that takes nothing does not keep it
+/// from going on, as the next start would find the same.
+fn write_down(journal: &mut Journal, state: &State, metrics: &Metrics) {
+    let rows = state.rows();
+    let written = journal.skips.rewrite(&rows);
+    let written = written.and_then(|()| journal.positions.write(&state.positions(), true));
+    if let Err(error) = written {
+        metrics.disk_errors.inc();
+        tracing::error!(%error, "What was found in the spool could not be written down");
+    }
+}
+
+/// Lanes from what segments, positions and rows say, oldest first.
+fn join(
+    mut lanes: BTreeMap<LaneId, Lane>,
+    positions: &[positions::LanePosition],
+    rows: Vec<SkipRow>,
+) -> Vec<Lane> {
+    for position in positions {
+        let lane = lanes.entry(position.lane).or_insert_with(|| Lane::new(position.lane, position.created));
+        lane.created = lane.created.min(position.created);
+        lane.acked_seq = position.acked_seq;
+        lane.position = position.acked_seq;
+        lane.next_seq = lane.next_seq.max(position.next_seq).max(position.acked_seq + 1);
+    }
+    for row in rows {
+        let lane = lanes.entry(row.lane).or_insert_with(|| Lane::new(row.lane, 0));
+        lane.next_seq = lane.next_seq.max(row.to + 1);
+        if row.to > lane.acked_seq {
+            let parts = lane.without_rows(row.from, row.to);
+            for (from, to) in parts {
+                // Whole but for damage to the file; then its sums would be too high.
+                let same = (from, to) == (row.from, row.to);
+                lane.add_row(if same { row.clone() } else { SkipRow::new(row.lane, from, to, row.reason) });
+            }
+        }
+    }
+    let mut lanes: Vec<Lane> = lanes.into_values().collect();
+    for lane in &mut lanes {
+        lane.durable_next = lane.next_seq;
+    }
+    lanes.sort_by_key(|lane| (lane.created, lane.id));
+    lanes
+}
+
+/// Numbers above the position for which there is neither a frame nor a row.
+fn declare_lost(lane: &mut Lane, metrics: &Metrics, recovered: &mut Recovered) {
+    let mut at = lane.acked_seq + 1;
+    let mut missing = Vec::new();
+    for segment in &lane.segments {
+        if segment.first_seq > at {
+            missing.extend(lane.without_rows(at, segment.first_seq - 1));
+        }
+        at = at.max(segment.last_seq + 1);
+    }
+    if at < lane.next_seq {
+        missing.extend(lane.without_rows(at, lane.next_seq - 1));
+    }
+    for (from, to) in missing {
+        let row = SkipRow::new(lane.id, from, to, Reason::Lost);
+        tracing::error!(lane = %lane.id, from, to, "Batches that had a number are not in the spool");
+        metrics.count_skipped(&row);
+        recovered.lost_ranges += 1;
+        recovered.lost_batches += to - from + 1;
+        lane.add_row(row);
+    }
+    let skipped: u64 = lane.rows.iter().map(|row| row.to - row.from.max(lane.acked_seq + 1) + 1).sum();
+    recovered.batches += (lane.next_seq - 1 - lane.acked_seq).saturating_sub(skipped);
+}
+
+/// What is found in the folder.
+struct Finds<'a> {
+    storage: Arc<dyn Storage>,
+    dir: &'a Path,
+    lanes: BTreeMap<LaneId, Lane>,
+    aside: Vec<AsideView>,
+    recovered: Recovered,
+    /// A file of a format that is newer than this program, and its version.
+    newer: Option<(String, u16)>,
+}
+
+impl<'a> Finds<'a> {
+    fn new(storage: Arc<dyn Storage>, dir: &'a Path) -> Self {
+        let recovered = Recovered::default();
+        Self { storage, dir, lanes: BTreeMap::new(), aside: Vec::new(), recovered, newer: None }
+    }
+
+    fn look_through(&mut self) -> io::Result<()> {
+        let mut entries = self.storage.list(self.dir)?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut segments = Vec::new();
+        for entry in entries {
+            if parse_name(&entry.name).is_some() {
+                segments.extend(self.check_header(&entry)?);
+            } else if entry.name == UNFINISHED_NAME || entry.name.starts_with("spare-") {
+                self.storage.remove(&self.dir.join(&entry.name))?;
+            } else if entry.name.starts_with("forked-") && entry.file_bytes.is_none() {
+                let dir = self.dir.join(&entry.name);
+                let files = self.storage.list(&dir)?;
+                let disk_bytes = files.iter().filter_map(|file| file.file_bytes).sum();
+                self.aside.push(AsideView { dir, disk_bytes });
+            }
+        }
+        for (place, header) in segments.iter().enumerate() {
+            let next = segments.get(place + 1).filter(|next| next.lane == header.lane);
+            self.survey(header, next.map(|next| next.first_seq - 1))?;
+        }
+        Ok(())
+    }
+
+    /// The header of a segment file. A file without a sound one goes to quarantine.
+    fn check_header(&mut self, entry: &Entry) -> io::Result<Option<SegmentHeader>> {
+        let Some(bytes) = entry.file_bytes else {
+            tracing::warn!(name = entry.name, "Not a file, and so not taken for a segment");
+            return Ok(None);
+        };
+        let file = self.storage.open(&self.dir.join(&entry.name), Mode::Read)?;
+        match read::segment_header(file.as_ref())? {
+            Ok(header) if parse_name(&entry.name) == Some((header.lane, header.first_seq)) => {
+                return Ok(Some(header));
+            }
+            Err(Fault::Newer(version)) => {
+                self.newer = Some((entry.name.clone(), version));
+                return Ok(None);
+            }
+            Ok(_) => tracing::error!(name = entry.name, "A segment is not what its name says: quarantine"),
+            Err(fault) => tracing::error!(name = entry.name, %fault, "A segment's header: quarantine"),
+        }
+        self.recovered.quarantined_files += 1;
+        if let Err(error) = quarantine::take(self.storage.as_ref(), self.dir, &entry.name, bytes) {
+            tracing::error!(name = entry.name, %error, "It could not be moved to quarantine");
+        }
+        Ok(None)
+    }
+
+    /// Takes up a segment: what its footer says, or what reading it through gives. It ends before the next.
+    fn survey(&mut self, header: &SegmentHeader, last_seq: Option<u64>) -> io::Result<()> {
+        let path = self.dir.join(super::segment::file_name(header.lane, header.first_seq));
+        let file = self.storage.open(&path, Mode::Read)?;
+        let footer = match read::footer(file.as_ref(), header)? {
+            Some(footer) => footer,
+            None => {
+                let (footer, torn_bytes) = scan(file.as_ref(), header)?;
+                self.recovered.torn_bytes += torn_bytes;
+                if torn_bytes > 0 {
+                    tracing::warn!(file = %path.display(), torn_bytes, "The last write was cut off");
+                }
+                // What was reserved behind is given back. Should that fail, it only takes room.
+                let file = self.storage.open(&path, Mode::Write)?;
+                let _ = file.set_len(footer.end + torn_bytes);
+                footer
+            }
+        };
+        if footer.frames == 0 {
+            let _ = self.storage.remove(&path);
+            return Ok(());
+        }
+        let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));
+        let last_seq = footer.last_seq.min(last_seq.unwrap_or(u64::MAX));
+        lane.next_seq = lane.next_seq.max(last_seq + 1);
+        self.recovered.records += footer.records;
+        lane.segments.push_back(Segment {
+            first_seq: header.first_seq,
+            last_seq,
+            disk_bytes: file.len()?,
+            path,
+            end: footer.end,
+            oldest_received: footer.oldest_received,
+            growing: None,
+            going: false,
+        });
+        Ok(())
+    }
+}
+
+/// Reads a segment through: what its footer would say, and the bytes of a frame that was cut off.
+fn scan(file: &dyn super::storage::StorageFile, header: &SegmentHeader) -> io::Result<(Footer, u64)> {
+    let mut footer = Footer { last_seq: header.first_seq - 1, ..Footer::default() };
+    let mut walk = Walk::new(file, header, file.len()?, true);
+    while let Some(found) = walk.next()? {
+        footer.last_seq = found.header.seq;
+        footer.records += u64::from(found.header.records);
+        footer.oldest_received = match footer.frames {
+            0 => found.header.received,
+            _ => footer.oldest_received.min(found.header.received),
+        };
+        footer.frames += 1;
+    }
+    footer.end = walk.offset;
+    Ok((footer, walk.torn_bytes()?))
+}
