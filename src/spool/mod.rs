@@ -181,9 +181,6 @@ pub struct LaneView {
     pub next_seq: u64,
     /// Up to here everything is known to be acked.
     pub acked_seq: u64,
-    /// About when the oldest batch that is not acked was received (that of the oldest in its segment), in
-    /// milliseconds since 1970.
-    pub oldest_received: Option<u64>,
 }
 
 /// A numbered batch.

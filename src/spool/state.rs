@@ -330,7 +330,6 @@ impl State {
                     oldest_seq: on_disk.into_iter().chain(fresh).min().unwrap_or(lane.next_seq),
                     next_seq: lane.next_seq,
                     acked_seq: lane.acked_below_rows(),
-                    oldest_received: held.map(|segment| segment.oldest_received),
                 }
             })
             .collect()
