@@ -1,8 +1,9 @@
-//! What the spool counts. `crate::metrics` gives the counters their names.
+//! What the spool counts.
 
 use crate::metrics::Labelled;
 use crate::proto::skip::Reason;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 
 /// The spool's counters, all since the process began. Records are datagrams in raw batches. Cheap to clone;
 /// clones share counters.
@@ -39,6 +40,29 @@ impl Metrics {
     pub const ASIDE: &str = "aside";
     /// Why numbered batches are not sent any more: the reasons of a Skip that count as lost, and set aside.
     pub const SKIPPED: [&str; 5] = ["dropped", "damaged", "lost", "rejected", Self::ASIDE];
+
+    /// Puts all of them into `into`, each under its name.
+    pub fn register(&self, into: &mut Registry) {
+        let counters = [
+            ("spool_written_bytes", "Bytes of frames written to segments", &self.written_bytes),
+            ("spool_written_batches", "Batches numbered and written", &self.written_batches),
+            ("spool_written_records", "Records in them", &self.written_records),
+            ("spool_syncs", "fdatasync calls for the sake of batches", &self.syncs),
+            ("spool_disk_errors", "Calls that the disk refused", &self.disk_errors),
+        ];
+        for (name, help, counter) in counters {
+            into.register(name, help, counter.clone());
+        }
+        let labelled = [
+            ("spool_dropped_batches", "Batches dropped before a number, by reason", &self.dropped_batches),
+            ("spool_dropped_records", "Records in them", &self.dropped_records),
+            ("spool_skipped_batches", "Batches that will not be sent, by reason", &self.skipped_batches),
+            ("spool_skipped_records", "Records in them, where known", &self.skipped_records),
+        ];
+        for (name, help, counters) in labelled {
+            counters.register(into, name, help);
+        }
+    }
 
     /// Counts batches that got no number.
     pub fn count_dropped(&self, reason: &'static str, batches: u64, records: u64) {
