@@ -370,6 +370,11 @@ fn every_module_stands_in_the_table() {
         let name = module.join("::");
         assert!(matches!(name.as_str(), "lib" | "main") || all.contains(&name), "{name} is in no layer");
     }
+    let is_there = |name: &str| sources.iter().any(|(module, _)| module.join("::") == name);
+    let is_value = |name: &str| name.contains("::") && name.contains(char::is_uppercase);
+    for name in all {
+        assert!(is_there(name) || is_value(name), "there is no module {name}");
+    }
 }
 
 fn faults(module: &str, source: &str) -> Vec<String> {
