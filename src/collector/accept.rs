@@ -5,6 +5,7 @@
 //! [`HANDSHAKE_TIME`]; a failing accept waits [`BACK_OFF`]; connections are limited in number, in all and per
 //! address; and a connection can be cut at once ([`Connection`] ends when its token is cancelled).
 
+use super::lines::limited;
 use super::metrics::Metrics;
 use crate::tls::{self, Identity, IdentityError, ServerStream};
 use arc_swap::ArcSwap;
@@ -82,7 +83,7 @@ impl Door {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     self.metrics.accept_errors.inc();
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    limited!(warn, %error, "A connection could not be accepted");
                     tokio::time::sleep(BACK_OFF).await;
                     continue;
                 }
@@ -122,7 +123,7 @@ impl Door {
                 Err(_) => "the client took too long".to_owned(),
             };
             metrics.handshakes_failed.inc();
-            tracing::info!(%address, reason = failed, "a TLS handshake failed");
+            limited!(info, %address, reason = failed, "A TLS handshake failed");
         }
     }
 }

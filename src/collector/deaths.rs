@@ -41,7 +41,7 @@ impl Deaths {
         Read::by_ref(&mut note).take(NOTE_BYTES as u64).read_to_end(&mut text).map_err(fault)?;
         if let Some(batch) = parse(&text) {
             let BatchKey { identity, lane, seq, .. } = &batch;
-            tracing::error!(%identity, %lane, seq, "the collector died while it decoded this batch");
+            tracing::error!(%identity, %lane, seq, "The collector died while it decoded this batch");
             store.count_death(&batch)?;
         }
         let counts = store.deaths()?.into_iter().collect();

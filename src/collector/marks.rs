@@ -11,6 +11,7 @@
 //! and is durable when it returns. The redo keeps payloads and not rendered text: they are a twentieth of it
 //! and already packed. What they render to is checked by length and CRC in the file's row.
 
+use super::folder;
 use super::lane::{LaneId, Mark, Row};
 use super::sinks::jsonl::FileRow;
 use crate::batch::Digest;
@@ -165,13 +166,13 @@ impl Redb {
     /// # Errors
     /// When the folder or the database can not be used, or another process uses it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let folder = |source| StoreError::Folder { dir: dir.to_owned(), source };
-        make_private(dir).map_err(folder)?;
+        let fault = |source| StoreError::Folder { dir: dir.to_owned(), source };
+        folder::make(dir, 0o700).map_err(fault)?;
         let mut store = Self { dir: dir.to_owned(), database: None, id: [0; 16] };
         let database = builder().create(store.path()).map_err(|error| store.fault(error.into()))?;
         store.database = Some(database);
         store.id = store.run(first_use)?.ok_or(StoreError::Row { dir: dir.to_owned(), row: "id" })?;
-        sync_folder(dir).map_err(folder)?;
+        folder::sync(dir).map_err(fault)?;
         Ok(store)
     }
 
@@ -344,21 +345,6 @@ fn pack(row: &Row) -> LaneRow {
 
 fn unpack((committed_seq, digest_seq, digest, next_seq, opened_ms, closed_ms): LaneRow) -> Row {
     Row { mark: Mark { committed_seq, digest_seq, digest }, next_seq, opened_ms, closed_ms }
-}
-
-/// Makes a folder that only its owner may enter; one that is there stays as it is.
-fn make_private(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// Makes the names in a folder durable.
-///
-/// # Errors
-/// When the folder can not be opened or synced.
-pub(super) fn sync_folder(dir: &Path) -> std::io::Result<()> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    std::fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -22,9 +22,12 @@
 //! under way. While store or sinks do not work it gives up instead: what is unanswered comes again.
 
 mod accept;
+mod assembly;
 mod commit;
 pub mod deaths;
+mod folder;
 pub mod lane;
+mod lines;
 pub mod marks;
 pub mod metrics;
 pub mod registry;
@@ -35,13 +38,13 @@ pub mod sinks;
 pub use commit::Health;
 pub use metrics::Metrics;
 
-use crate::proto::{Window, forward_server::ForwardServer};
+use crate::proto::Window;
 use crate::tls;
-use accept::{Connection, Door};
+use accept::Door;
 use arc_swap::ArcSwap;
-use commit::{Commit, Parts, Request};
-use deaths::Deaths;
-use marks::{Redb, StoreError};
+use assembly::{PartsToOpen, Supervisor, spawn_commit};
+use commit::Commit;
+use marks::StoreError;
 use registry::Registry;
 use serde::Serialize;
 use service::{Service, Shared};
@@ -55,26 +58,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 /// The largest payload that is taken, in bytes.
 pub const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
-/// The largest message that is read, in bytes: a payload and what goes round it.
-const MAX_MESSAGE_BYTES: usize = 8 << 20;
-/// HTTP/2 flow control: 100 Mbit/s at 200 ms. Never below 65,535 (RFC 9113 section 6.9.2).
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Connections that have passed their handshake and wait to be served.
-const WAITING_CONNECTIONS: usize = 64;
 /// Orders that wait for the commit.
 const WAITING_ORDERS: usize = 1024;
-/// How often the commit looks for what time has made due, and tries again what has failed.
-const TICK: Duration = Duration::from_secs(1);
-/// How long connections get to end once they are cut, and the commit once it is alone.
-const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
 /// Limits of what proxies may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,13 +228,14 @@ impl View {
     }
 }
 
-/// A collector at work.
+/// A collector at work. Dropping it stops it too, without waiting for that.
 #[derive(Debug)]
 pub struct Running {
     view: View,
     tls: Arc<ArcSwap<tls::ServerConfig>>,
     stop: CancellationToken,
-    supervisor: JoinHandle<()>,
+    /// `None` once it is known to have ended.
+    supervisor: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -265,14 +256,23 @@ impl Running {
 
     /// Waits until it has stopped, by [`Running::stop`], by its token, or because it could not go on.
     pub async fn stopped(&mut self) {
-        // A panic in it has been reported by the runtime.
-        let _ = (&mut self.supervisor).await;
+        if let Some(supervisor) = &mut self.supervisor {
+            // A panic in it has been reported by the runtime.
+            let _ = supervisor.await;
+            self.supervisor = None;
+        }
     }
 
     /// Stops it in order and waits for that: at most the drain time and some seconds.
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.stopped().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -290,8 +290,8 @@ pub async fn start(
         listener.local_addr().map_err(|source| StartError::Listen { address: settings.listen, source })?;
     let registry = Registry::default();
     let (health_in, health) = watch::channel(Health::default());
+    let (stop, alone) = (shutdown.child_token(), CancellationToken::new());
     let Settings { tls, allow, state_dir, sinks, limits, drain_time, .. } = settings;
-    let alone = CancellationToken::new();
     let parts = PartsToOpen {
         state_dir,
         sinks,
@@ -306,13 +306,8 @@ pub async fn start(
         tokio::task::spawn_blocking(move || parts.open()).await.map_err(|_| StartError::Runtime)??;
     let mark_store_id = parts.store.id();
     let (orders, requests) = mpsc::channel(WAITING_ORDERS);
-    let stop = shutdown.child_token();
     let commit = spawn_commit(Commit::new(parts), requests, alone.clone(), stop.clone())?;
 
-    if allow.is_empty() {
-        tracing::info!("no list of identities: every proxy with a certificate of the CA is taken");
-    }
-    tracing::info!(%address, "listening for proxies");
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let tls = Arc::new(ArcSwap::new(tls));
     let door = Door {
@@ -323,15 +318,14 @@ pub async fn start(
         metrics: metrics.clone(),
         cut: cut.clone(),
     };
+    if allow.is_empty() {
+        tracing::info!("No list of identities: every proxy with a certificate of the CA is taken");
+    }
     let shared = Shared {
         orders,
         budget: Arc::new(Semaphore::new(budget_bytes(&limits))),
         window: Window { batches: limits.window_batches, bytes: limits.window_bytes },
-        limits: session::Limits {
-            lanes: limits.lanes_per_stream,
-            payload_bytes: MAX_PAYLOAD_BYTES,
-            plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
-        },
+        limits: session_limits(&limits),
         mark_store_id,
         allow,
         streams_per_identity: limits.streams_per_identity,
@@ -344,9 +338,18 @@ pub async fn start(
         clock: unix_ms,
     };
     let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit };
-    let supervisor = tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared))));
+    let supervisor = Some(tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared)))));
+    tracing::info!(%address, "Listening for proxies");
     let view = View { address, mark_store_id, started_ms: unix_ms(), registry, health };
     Ok(Running { view, tls, stop, supervisor })
+}
+
+fn session_limits(limits: &Limits) -> session::Limits {
+    session::Limits {
+        lanes: limits.lanes_per_stream,
+        payload_bytes: MAX_PAYLOAD_BYTES,
+        plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -365,166 +368,6 @@ fn budget_bytes(limits: &Limits) -> usize {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What is opened before the first connection, by calls that block.
-struct PartsToOpen {
-    state_dir: PathBuf,
-    sinks: Sinks,
-    lanes_per_identity: usize,
-    metrics: Metrics,
-    registry: Registry,
-    health: watch::Sender<Health>,
-    alone: CancellationToken,
-    runtime: Handle,
-}
-
-impl PartsToOpen {
-    fn open(self) -> Result<Parts, StartError> {
-        let mut store = Redb::open(&self.state_dir)?;
-        let deaths = Deaths::open(&self.state_dir, &mut store)?;
-        let Sinks { jsonl, udp, null, others } = self.sinks;
-        let now_ms = unix_ms();
-        let file = match jsonl {
-            Some(settings) => Some(jsonl::recover(settings, &mut store, now_ms)?),
-            None => {
-                jsonl::retire(&mut store, now_ms)?;
-                None
-            }
-        };
-        let mut sinks = others;
-        if let Some(settings) = udp {
-            sinks.push(Box::new(udp::Udp::open(settings).map_err(StartError::Udp)?));
-        }
-        if null {
-            sinks.push(Box::new(sinks::Null));
-        }
-        let (alone, runtime) = (self.alone, self.runtime);
-        let patience = Box::new(move || {
-            runtime.block_on(async { tokio::time::timeout(TICK, alone.cancelled()).await }).is_err()
-        });
-        Ok(Parts {
-            store: Box::new(store),
-            file,
-            sinks,
-            deaths,
-            lanes_per_identity: self.lanes_per_identity,
-            metrics: self.metrics,
-            registry: self.registry,
-            health: self.health,
-            clock: unix_ms,
-            patience,
-        })
-    }
-}
-
-/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do. Should it end
-/// by a panic, it stops the collector.
-fn spawn_commit(
-    mut commit: Commit,
-    mut requests: mpsc::Receiver<Request>,
-    alone: CancellationToken,
-    stop: CancellationToken,
-) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let runtime = Handle::current();
-    let work = move || {
-        let _stop = stop.drop_guard();
-        loop {
-            let next = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    request = requests.recv() => Some(request),
-                    () = alone.cancelled() => Some(None),
-                    () = tokio::time::sleep(TICK) => None,
-                }
-            });
-            let done = match next {
-                Some(Some(first)) => commit.group(first, || requests.try_recv().ok()),
-                Some(None) => return commit.stop(),
-                None => commit.idle(),
-            };
-            if done.is_err() {
-                tracing::warn!("stopped while store or sinks did not work; the proxies will send it again");
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new().name("commit".to_owned()).spawn(work).map_err(StartError::Thread)
-}
-
-/// Runs the collector's tasks and ends them in order.
-struct Supervisor {
-    stop: CancellationToken,
-    drain: CancellationToken,
-    cut: CancellationToken,
-    alone: CancellationToken,
-    drain_time: Duration,
-    commit: std::thread::JoinHandle<()>,
-}
-
-impl Supervisor {
-    async fn run(self, door: Door, service: Service) {
-        let (passed, connections) = mpsc::channel(WAITING_CONNECTIONS);
-        let mut tasks = JoinSet::new();
-        let stop = self.drain.clone();
-        tasks.spawn(async move {
-            door.run(passed, stop).await;
-            "accept"
-        });
-        let serve = serve(service, connections, self.drain.clone());
-        tasks.spawn(async move {
-            serve.await;
-            "serve"
-        });
-        tokio::select! {
-            () = self.stop.cancelled() => tracing::info!("stopping: proxies are asked to finish"),
-            ended = tasks.join_next() => tracing::error!(?ended, "a task of the collector has ended by itself"),
-        }
-        self.drain.cancel();
-        let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.drain_time, all).await.is_err() {
-            self.cut.cancel();
-            let all = async { while tasks.join_next().await.is_some() {} };
-            if tokio::time::timeout(LAST_MOMENTS, all).await.is_err() {
-                tracing::warn!("some connections did not end and are left behind");
-                tasks.shutdown().await;
-            }
-        }
-        self.alone.cancel();
-        let ended = tokio::task::spawn_blocking(move || self.commit.join());
-        match tokio::time::timeout(LAST_MOMENTS, ended).await {
-            Ok(Ok(Ok(()))) => tracing::info!("stopped"),
-            Ok(_) => tracing::error!("the commit has panicked"),
-            Err(_) => {
-                tracing::error!("the commit did not end in time; the next start finishes its last group")
-            }
-        }
-    }
-}
-
-async fn serve(
-    service: Service,
-    connections: mpsc::Receiver<io::Result<Connection>>,
-    drain: CancellationToken,
-) {
-    let service = ForwardServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let served = Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(8)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(128))
-        .http2_max_header_list_size(8 << 10)
-        .add_service(service)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "serving proxies has failed");
-    }
 }
 
 #[cfg(test)]

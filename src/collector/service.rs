@@ -5,6 +5,7 @@
 
 use super::accept::Peer;
 use super::commit::{Health, Request};
+use super::lines::limited;
 use super::metrics::Metrics;
 use super::registry::{Member, Registry};
 use super::session::{Action, Conditions, Limits, Order, Outcome, Session, Task};
@@ -83,7 +84,7 @@ impl Service {
         let Some(peer) = peer else { return Err(Status::internal("the connection is not known")) };
         let refuse = |reason: &'static str, text: String| {
             self.0.metrics.refused.add(reason, 1);
-            tracing::warn!(address = %peer.address, text, "a proxy is refused");
+            limited!(warn, address = %peer.address, text, "A proxy is refused");
             Status::permission_denied(text)
         };
         let identity = peer.identity.clone().map_err(|error| refuse("identity", error.to_string()))?;
@@ -108,13 +109,13 @@ impl Forward for Service {
         let limit = shared.streams_per_identity;
         let Some(member) = shared.registry.join(&identity, peer.address, limit, (shared.clock)()) else {
             shared.metrics.refused.add("streams", 1);
-            tracing::warn!(%identity, address = %peer.address, "this identity has too many streams");
+            limited!(warn, %identity, address = %peer.address, "This identity has too many streams");
             // There is room for one message in a new channel.
             let _ = answer.try_send(Ok(limit_reached(limit)));
             return Ok(Response::new(Answers { driver: None, answers }));
         };
         shared.metrics.streams.inc();
-        tracing::info!(%identity, address = %peer.address, "a proxy has connected");
+        limited!(info, %identity, address = %peer.address, "A proxy has connected");
         let driver = Driver::new(shared, identity, member, request.into_inner(), answer);
         Ok(Response::new(Answers { driver: Some(Box::pin(driver.run())), answers }))
     }
@@ -178,7 +179,7 @@ struct Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.metrics.streams.dec();
-        tracing::info!(identity = %self.identity, "a proxy's stream has ended");
+        limited!(info, identity = %self.identity, "A proxy's stream has ended");
     }
 }
 
@@ -255,7 +256,7 @@ impl Driver {
             Event::Message(Ok(Some(message))) => self.session.on_message(message.message, &at),
             Event::Message(Ok(None)) => self.session.on_end(&at),
             Event::Message(Err(status)) => {
-                tracing::info!(identity = %self.identity, reason = status.message(), "the stream broke");
+                limited!(info, identity = %self.identity, reason = status.message(), "The stream broke");
                 vec![Action::End]
             }
             Event::Outcome(outcome) => self.session.on_outcome(outcome, &at),
@@ -286,7 +287,7 @@ impl Driver {
             Action::Send(message) => {
                 if let Message::Error(error) = &message {
                     let (code, text) = (error.code().as_str_name(), &error.text);
-                    tracing::warn!(identity = %self.identity, code, text, "an error is told to a proxy");
+                    limited!(warn, identity = %self.identity, code, text, "An error is told to a proxy");
                 }
                 let cut = self.shared.cut.clone();
                 tokio::select! {
@@ -301,7 +302,7 @@ impl Driver {
             }
             Action::Greeted { instance, software } => {
                 self.hello_by = None;
-                tracing::info!(identity = %self.identity, software, "a proxy says hello");
+                limited!(info, identity = %self.identity, software, "A proxy says hello");
                 self.member.greeted(instance, software);
                 true
             }
@@ -318,7 +319,7 @@ impl Driver {
         if writes && self.member.writes() {
             self.shared.metrics.twins.inc();
             let identity = &self.identity;
-            tracing::error!(%identity, "two live processes write under one identity: a copied disk or a shared key");
+            limited!(error, %identity, "Two live processes write under one identity: a copied disk or a shared key");
         }
     }
 

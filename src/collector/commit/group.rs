@@ -100,7 +100,7 @@ impl Commit {
             ));
         }
         if let Err(error) = self.parts.deaths.begin(&key) {
-            tracing::warn!(%error, "the batch being decoded could not be noted");
+            tracing::warn!(%error, "The batch being decoded could not be noted");
         }
         let text_before = group.text.len();
         let has_file = self.parts.file.is_some();

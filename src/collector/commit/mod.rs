@@ -22,6 +22,7 @@ mod group;
 mod lanes;
 
 use super::deaths::Deaths;
+use super::lines::limited;
 use super::marks::{Change, LaneKey, MarkStore};
 use super::metrics::Metrics;
 use super::registry::Registry;
@@ -147,10 +148,10 @@ impl Commit {
         let ended = self.parts.deaths.end();
         let stored = if change.is_empty() { Ok(()) } else { self.parts.store.commit(&change) };
         if let Err(error) = stored {
-            tracing::warn!(%error, "the last notes could not be made; the next start does without");
+            tracing::warn!(%error, "The last notes could not be made; the next start does without");
         }
         if let Err(error) = ended {
-            tracing::warn!(%error, "the note of the batch being decoded could not be blanked");
+            tracing::warn!(%error, "The note of the batch being decoded could not be blanked");
         }
     }
 
@@ -192,12 +193,12 @@ impl Commit {
             Opening::Known(row) => (true, row),
             Opening::Adopted(row) => {
                 self.parts.metrics.adopted.inc();
-                tracing::info!(%identity, %lane, acked_seq, "a new lane begins here");
+                limited!(info, %identity, %lane, acked_seq, "A new lane begins here");
                 group.must |= row.mark.committed_seq > 0;
                 (false, row)
             }
             Opening::Full => {
-                tracing::warn!(%identity, %lane, "this identity has too many lanes; the new one is refused");
+                limited!(warn, %identity, %lane, "This identity has too many lanes; the new one is refused");
                 let text = format!("this identity may have {} lanes", self.parts.lanes_per_identity);
                 return Ok(Answer::Refused { text });
             }
@@ -252,7 +253,7 @@ impl Commit {
             Reason::Malformed | Reason::Unknown => "malformed",
         };
         self.parts.metrics.rejected.add(label, 1);
-        tracing::error!(%identity, %lane, seq, reason = label, text, "a batch is rejected");
+        limited!(error, %identity, %lane, seq, reason = label, text, "A batch is rejected");
         Answer::Rejected(rejection)
     }
 
@@ -273,7 +274,7 @@ impl Commit {
                 self.parts.metrics.skipped_batches.add(label, batches);
                 self.parts.metrics.skipped.add(label, records);
                 let (identity, lane) = key;
-                tracing::warn!(%identity, %lane, ?numbers, records, reason = label, "batches will not come");
+                limited!(warn, %identity, %lane, ?numbers, records, reason = label, "Batches will not come");
                 self.move_mark(key, row, group);
                 Ok(Answer::Marked { mark: row.mark, moved: true })
             }
@@ -294,7 +295,7 @@ impl Commit {
         let (identity, lane) = key;
         if lost > 0 {
             self.parts.metrics.lost_batches.inc_by(lost);
-            tracing::warn!(%identity, %lane, batches = lost, "a lane was closed; batches were lost with its disk");
+            limited!(warn, %identity, %lane, batches = lost, "A lane was closed; batches were lost with its disk");
         }
         self.parts.registry.lane(identity, *lane, row);
         Ok(Answer::Closed)
@@ -303,7 +304,7 @@ impl Commit {
     fn finish(&mut self, group: Group) -> Result<(), Abandoned> {
         let ended = self.parts.deaths.end();
         if let Err(error) = ended {
-            tracing::warn!(%error, "the note of the batch being decoded could not be blanked");
+            tracing::warn!(%error, "The note of the batch being decoded could not be blanked");
         }
         self.deliver(&group)?;
         let now_ms = (self.parts.clock)();
@@ -380,7 +381,7 @@ impl Commit {
             let error = match work(self) {
                 Ok(done) => {
                     if failed {
-                        tracing::info!("store and sinks work again");
+                        tracing::info!("Store and sinks work again");
                         self.parts.metrics.stalled.set(0);
                         self.parts.health.send_replace(Health::default());
                     }
@@ -390,7 +391,7 @@ impl Commit {
             };
             self.parts.metrics.failures.inc();
             if !failed {
-                tracing::error!(error, "nothing can be committed; tried again every second");
+                tracing::error!(error, "Nothing can be committed; tried again every second");
             }
             failed = true;
             self.parts.metrics.stalled.set(1);
@@ -410,7 +411,7 @@ impl Commit {
         if !std::mem::replace(told, true) {
             tracing::warn!(
                 kind = label,
-                "no sink takes batches of this kind: they are committed and not kept"
+                "No sink takes batches of this kind: they are committed and not kept"
             );
         }
     }

@@ -75,11 +75,13 @@ pub enum Order {
 }
 
 impl Order {
-    /// Bytes of payload that the order carries.
+    /// Bytes that came with the order, about.
     pub fn bytes(&self) -> usize {
         match self {
             Order::Lane { task: Task::Batch(batch), .. } => batch.payload.len(),
-            _ => 0,
+            Order::Lane { task: Task::Skip(skip), .. } => skip.records_per_seq.len() * size_of::<u32>(),
+            Order::Heard(lanes) => lanes.len() * size_of::<(LaneId, u64)>(),
+            Order::Lane { .. } => 0,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use super::{Sink, SinkError, Taken};
 use crate::batch::Kind;
+use crate::collector::lines::limited;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ impl Udp {
         match socket.send_to(bytes, to) {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                tracing::warn!(%to, bytes = bytes.len(), "a datagram is too long to be sent there; it is left out");
+                limited!(warn, %to, bytes = bytes.len(), "A datagram is too long to be sent there; it is left out");
                 Ok(())
             }
             Err(error) => Err(error),

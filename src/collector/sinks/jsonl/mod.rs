@@ -36,8 +36,8 @@
 mod names;
 mod recover;
 
+use crate::collector::folder;
 use crate::collector::marks::StoreError;
-use crate::collector::marks::sync_folder;
 use names::Names;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -277,6 +277,6 @@ fn open_live(names: &Names) -> Result<std::fs::File, FileError> {
         }
         Err(std::fs::TryLockError::Error(source)) => return Err(fault(source)),
     }
-    sync_folder(names.folder()).map_err(fault)?;
+    folder::sync(names.folder()).map_err(fault)?;
     Ok(file)
 }

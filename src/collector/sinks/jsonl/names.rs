@@ -1,7 +1,7 @@
 //! The names of the JSONL sink's files.
 
 use super::FileError;
-use crate::collector::marks::sync_folder;
+use crate::collector::folder;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl Names {
             Ok(()) => self.sync(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = self.live.display();
-                tracing::warn!(%file, "the file is full and should be renamed, but somebody has moved it");
+                tracing::warn!(%file, "The file is full and should be renamed, but somebody has moved it");
                 Ok(())
             }
             Err(source) => Err(FileError::Io { path: self.live.clone(), source }),
@@ -101,7 +101,7 @@ impl Names {
     /// # Errors
     /// When the folder can not be synced.
     pub(super) fn sync(&self) -> Result<(), FileError> {
-        sync_folder(&self.folder).map_err(|source| FileError::Io { path: self.folder.clone(), source })
+        folder::sync(&self.folder).map_err(|source| FileError::Io { path: self.folder.clone(), source })
     }
 
     /// The number in `...<stem>-<stamp>-<number><extension>`.

@@ -3,6 +3,7 @@
 
 use super::names::Names;
 use super::{File, FileError, FileRow, Full, Settings, open_live};
+use crate::collector::folder;
 use crate::collector::marks::{Change, MarkStore, Redo};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -46,7 +47,7 @@ pub(crate) fn retire(store: &mut dyn MarkStore, now_ms: u64) -> Result<(), FileE
 
 fn make_folder(names: &Names) -> Result<(), FileError> {
     let fault = |source| FileError::Io { path: names.folder().to_owned(), source };
-    std::fs::create_dir_all(names.folder()).map_err(fault)
+    folder::make(names.folder(), 0o750).map_err(fault)
 }
 
 /// Makes the row durable; it has no group under way.
@@ -85,7 +86,7 @@ fn begin(
         let orphan = names.orphan(names.live(), now_ms);
         rename(names.live(), &orphan)?;
         let (file, orphan) = (names.live().display(), orphan.display());
-        tracing::warn!(%file, %orphan, "this mark store knows nothing of the file that is there; it is set aside");
+        tracing::warn!(%file, %orphan, "This mark store knows nothing of the file that is there; it is set aside");
     }
     let highest = highest(names)?.max(above);
     let row =
@@ -191,7 +192,7 @@ impl<'a> Recovery<'a> {
         file.write_all_at(&text, row.offset).map_err(fault)?;
         file.sync_all().map_err(fault)?;
         let (path, bytes) = (self.names.live().display(), text.len());
-        tracing::info!(file = %path, bytes, "the last group of before the stop is written again");
+        tracing::info!(file = %path, bytes, "The last group of before the stop is written again");
         Ok(row.clone())
     }
 
@@ -199,7 +200,7 @@ impl<'a> Recovery<'a> {
     fn give_up(&mut self, row: &FileRow, redo: &[Redo], live: Option<Live>) -> Result<FileRow, FileError> {
         let file = self.names.live().display();
         let (found, expected) = (live.map_or(0, |live| live.bytes), row.offset);
-        tracing::error!(%file, found, expected, "the file does not end where it did; a new one begins");
+        tracing::error!(%file, found, expected, "The file does not end where it did; a new one begins");
         if let Some(live) = live {
             let fault = |source| FileError::Io { path: self.names.live().to_owned(), source };
             let good = if row.is_done() { live.bytes } else { live.bytes.min(row.offset) };
@@ -246,7 +247,7 @@ impl<'a> Recovery<'a> {
             let orphan = self.names.orphan(&path, self.now_ms);
             rename(&path, &orphan)?;
             let (file, orphan) = (path.display(), orphan.display());
-            tracing::error!(%file, %orphan, "the file is younger than the mark store, which was set back; it is set aside");
+            tracing::error!(%file, %orphan, "The file is younger than the mark store, which was set back; it is set aside");
         }
         self.names.sync()?;
         if source.is_none() && !younger {
@@ -304,7 +305,7 @@ fn render(redo: &[Redo]) -> Vec<u8> {
     let mut text = Vec::new();
     for part in redo {
         if let Err(error) = crate::collector::sinks::render_payload(part, &mut text) {
-            tracing::error!(%error, "a committed batch can not be rendered again by this version");
+            tracing::error!(%error, "A committed batch can not be rendered again by this version");
         }
     }
     text

@@ -1,0 +1,198 @@
+//! Puts the collector together, runs its tasks and ends them in order.
+
+use super::accept::{Connection, Door};
+use super::commit::{Commit, Health, Parts, Request};
+use super::deaths::Deaths;
+use super::marks::Redb;
+use super::metrics::Metrics;
+use super::registry::Registry;
+use super::service::Service;
+use super::sinks::{Null, jsonl, udp};
+use super::{Sinks, StartError, unix_ms};
+use crate::proto::forward_server::ForwardServer;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+/// The largest message that is read, in bytes: a payload and what goes round it.
+const MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// HTTP/2 flow control: 100 Mbit/s at 200 ms. Never below 65,535 (RFC 9113 section 6.9.2).
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Connections that have passed their handshake and wait to be served.
+const WAITING_CONNECTIONS: usize = 64;
+/// How often the commit looks for what time has made due, and tries again what has failed.
+const TICK: Duration = Duration::from_secs(1);
+/// How long connections get to end once they are cut, and the commit once it is alone.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
+
+/// What is opened before the first connection, by calls that block.
+pub(super) struct PartsToOpen {
+    pub(super) state_dir: PathBuf,
+    pub(super) sinks: Sinks,
+    pub(super) lanes_per_identity: usize,
+    pub(super) metrics: Metrics,
+    pub(super) registry: Registry,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) alone: CancellationToken,
+    pub(super) runtime: Handle,
+}
+
+impl PartsToOpen {
+    pub(super) fn open(self) -> Result<Parts, StartError> {
+        let mut store = Redb::open(&self.state_dir)?;
+        let deaths = Deaths::open(&self.state_dir, &mut store)?;
+        let Sinks { jsonl, udp, null, others } = self.sinks;
+        let now_ms = unix_ms();
+        let file = match jsonl {
+            Some(settings) => Some(jsonl::recover(settings, &mut store, now_ms)?),
+            None => {
+                jsonl::retire(&mut store, now_ms)?;
+                None
+            }
+        };
+        let mut sinks = others;
+        if let Some(settings) = udp {
+            sinks.push(Box::new(udp::Udp::open(settings).map_err(StartError::Udp)?));
+        }
+        if null {
+            sinks.push(Box::new(Null));
+        }
+        let (alone, runtime) = (self.alone, self.runtime);
+        let patience = Box::new(move || {
+            runtime.block_on(async { tokio::time::timeout(TICK, alone.cancelled()).await }).is_err()
+        });
+        Ok(Parts {
+            store: Box::new(store),
+            file,
+            sinks,
+            deaths,
+            lanes_per_identity: self.lanes_per_identity,
+            metrics: self.metrics,
+            registry: self.registry,
+            health: self.health,
+            clock: unix_ms,
+            patience,
+        })
+    }
+}
+
+/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do. Should it end
+/// by a panic, it stops the collector.
+pub(super) fn spawn_commit(
+    mut commit: Commit,
+    mut requests: mpsc::Receiver<Request>,
+    alone: CancellationToken,
+    stop: CancellationToken,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let runtime = Handle::current();
+    let work = move || {
+        let _stop = stop.drop_guard();
+        let mut looked = Instant::now();
+        loop {
+            let next = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    request = requests.recv() => Some(request),
+                    () = alone.cancelled() => Some(None),
+                    () = tokio::time::sleep(TICK) => None,
+                }
+            });
+            let mut done = match next {
+                Some(Some(first)) => commit.group(first, || requests.try_recv().ok()),
+                Some(None) => return commit.stop(),
+                None => Ok(()),
+            };
+            if done.is_ok() && looked.elapsed() >= TICK {
+                looked = Instant::now();
+                done = commit.idle();
+            }
+            if done.is_err() {
+                tracing::warn!("Stopped while store or sinks did not work; the proxies will send it again");
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("commit".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+/// Runs the collector's tasks and ends them in order.
+pub(super) struct Supervisor {
+    pub(super) stop: CancellationToken,
+    pub(super) drain: CancellationToken,
+    pub(super) cut: CancellationToken,
+    pub(super) alone: CancellationToken,
+    pub(super) drain_time: Duration,
+    pub(super) commit: std::thread::JoinHandle<()>,
+}
+
+impl Supervisor {
+    pub(super) async fn run(self, door: Door, service: Service) {
+        let (passed, connections) = mpsc::channel(WAITING_CONNECTIONS);
+        let mut tasks = JoinSet::new();
+        let stop = self.drain.clone();
+        tasks.spawn(async move {
+            door.run(passed, stop).await;
+            "accept"
+        });
+        let serve = serve(service, connections, self.drain.clone());
+        tasks.spawn(async move {
+            serve.await;
+            "serve"
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => tracing::info!("Stopping: proxies are asked to finish"),
+            ended = tasks.join_next() => tracing::error!(?ended, "A task of the collector has ended by itself"),
+        }
+        self.drain.cancel();
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain_time, all).await.is_err() {
+            self.cut.cancel();
+            let all = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(LAST_MOMENTS, all).await.is_err() {
+                tracing::warn!("Some connections did not end and are left behind");
+                tasks.shutdown().await;
+            }
+        }
+        self.alone.cancel();
+        let ended = tokio::task::spawn_blocking(move || self.commit.join());
+        match tokio::time::timeout(LAST_MOMENTS, ended).await {
+            Ok(Ok(Ok(()))) => tracing::info!("Stopped"),
+            Ok(_) => tracing::error!("The commit has panicked"),
+            Err(_) => {
+                tracing::error!("The commit did not end in time; the next start finishes its last group")
+            }
+        }
+    }
+}
+
+async fn serve(
+    service: Service,
+    connections: mpsc::Receiver<io::Result<Connection>>,
+    drain: CancellationToken,
+) {
+    let service = ForwardServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(8)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(128))
+        .http2_max_header_list_size(8 << 10)
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "Serving proxies has failed");
+    }
+}
