@@ -68,9 +68,11 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(place) else { return };
         lane.stage = Stage::Open;
         let (id, acked_seq) = (lane.id(), lane.view.acked_seq);
+        self.outputs.push_back(Output::Opened(id));
         if committed_seq >= acked_seq {
             return self.believe(place, committed_seq);
         }
+        let Some(lane) = self.lanes.get_mut(place) else { return };
         lane.committed_seq = committed_seq;
         lane.send_seq = committed_seq.saturating_add(1);
         self.note(Note::MarkWentBack { lane: id, committed_seq, acked_seq });

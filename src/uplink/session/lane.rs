@@ -1,6 +1,7 @@
 //! One lane on one connection: where it stands at the collector and what of it is in flight.
 
-use crate::batch::Digest;
+use super::outputs::Acked;
+use crate::batch::{Digest, Kind};
 use crate::spool::{LaneId, LaneView};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -34,6 +35,8 @@ pub(super) struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SentBatch {
     pub payload_bytes: u64,
+    pub kind: Kind,
+    pub records: u32,
     pub digest: Digest,
 }
 
@@ -134,17 +137,26 @@ impl Lane {
         self.in_flight.push_back(sent);
     }
 
-    /// The mark has come to `seq`: how many batches that took out of flight.
-    pub fn acked(&mut self, seq: u64) -> u32 {
-        let before = self.load.batches;
+    /// The mark has come to `seq`: what that says. Numbers that were acked before, to a collector whose mark
+    /// has gone back since, are not counted again.
+    pub fn acked(&mut self, seq: u64) -> Acked {
+        let counted = self.view.acked_seq;
+        let unseen = self.send_seq.max(counted.saturating_add(1))..=seq;
+        let mut acked = Acked { lane: self.view.id, seq, batches: 0, records: 0, raw: 0, unseen };
         while let Some(sent) = self.in_flight.pop_front_if(|sent| sent.to <= seq) {
             self.subtract(sent);
+            let Some(batch) = sent.batch.filter(|_| sent.from > counted) else { continue };
+            acked.batches += 1;
+            match batch.kind {
+                Kind::Records => acked.records += u64::from(batch.records),
+                Kind::Raw => acked.raw += u64::from(batch.records),
+            }
         }
         self.committed_seq = seq;
         self.send_seq = self.send_seq.max(seq.saturating_add(1));
         self.gaps = 0;
         self.gap_again = None;
-        before.saturating_sub(self.load.batches)
+        acked
     }
 
     /// Back to `seq`: it and all after it are sent again.

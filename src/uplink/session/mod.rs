@@ -13,7 +13,7 @@
 //! | CODE_GAP | the lane goes on from the mark; one that was on its way before we went back is ignored |
 //! | Reject | [`Output::Rejected`]: the spool writes its skip row, the lane goes on from there with the Skip |
 //! | the third Reject with no batch committed between | nothing is set aside, [`End::Rejected`]: the same batch is tried later |
-//! | the collector's digest of a batch is not ours, or its mark is past a lane's end | [`Note::Forked`], [`Note::PastEnd`]: nothing of it is taken for an ack, the lane rests |
+//! | the collector's digest of a batch is not ours, or its mark is past a lane's end | [`Note::Forked`], [`Note::PastEnd`]: nothing of it is taken for an ack, the lane rests and [`Output::SetAside`] |
 //! | nothing is heard for 60 s while something is awaited | [`End::Silent`] |
 //! | Drain | nothing new is sent; Bye when all is acked or its deadline is over |
 //!
@@ -27,16 +27,17 @@ mod incoming;
 mod lane;
 mod messages;
 mod outputs;
+mod sending;
 
 pub use lane::Load;
-pub use outputs::{End, Facts, Note, Output, Rejection};
+pub use outputs::{Acked, End, Facts, Note, Output, Rejection};
 
 use crate::proto::{
     self, ClientMessage, Counters, Limits, ServerMessage, client_message::Message, reject, server_message,
     skip,
 };
-use crate::spool::{Fetched, LaneId, LaneView, SkipRow, Stored};
-use lane::{Lane, Sent, SentBatch, Stage};
+use crate::spool::{Fetched, LaneId, LaneView, Stored};
+use lane::{Lane, Stage};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -136,7 +137,7 @@ impl Session {
             (_, Some(Message::Error(error))) => self.errored(error, now),
             (_, Some(Message::Drain(drain))) => {
                 let until = now + Duration::from_millis(u64::from(drain.deadline));
-                self.phase = Phase::Draining { until };
+                self.leave(until, now);
             }
             (Phase::Greeting | Phase::Judging, Some(_)) => self.violated("it speaks before its Welcome"),
             (_, Some(Message::Opened(opened))) => self.opened(opened),
@@ -163,6 +164,25 @@ impl Session {
         if let Some(view) = opened.chain(&mut self.unopened).find(|view| view.current) {
             view.next_seq = view.next_seq.max(next_seq);
         }
+    }
+
+    /// The spool's lanes, when the writer may have begun another one; as in [`Session::new`].
+    pub fn lanes(&mut self, views: Vec<LaneView>, now: Instant) {
+        let is_there = |id: LaneId| views.iter().any(|view| view.id == id);
+        self.lanes.retain(|lane| lane.stage != Stage::Stopped || is_there(lane.id()));
+        self.unopened.retain(|view| is_there(view.id));
+        for view in views {
+            let opened = self.lanes.iter_mut().map(|lane| &mut lane.view);
+            match opened.chain(&mut self.unopened).find(|known| known.id == view.id) {
+                Some(known) => {
+                    known.current = view.current;
+                    known.next_seq = view.next_seq;
+                }
+                None if view.current => self.unopened.push_front(view),
+                None => self.unopened.push_back(view),
+            }
+        }
+        self.settle(now);
     }
 
     /// What to fetch from the spool next: a lane and a number. The same until it is fetched.
@@ -240,6 +260,14 @@ impl Session {
         self.settle(now);
     }
 
+    /// Send nothing new, and end with Bye when what is in flight is acked, or at this time.
+    pub fn leave(&mut self, until: Instant, now: Instant) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Draining { until };
+            self.settle(now);
+        }
+    }
+
     /// What is in flight.
     pub fn in_flight(&self) -> Load {
         self.lanes.iter().map(Lane::load).fold(Load::default(), |sum, load| Load {
@@ -251,11 +279,6 @@ impl Session {
     /// The window that holds now.
     pub fn window(&self) -> Load {
         self.window
-    }
-
-    /// Rejects since a batch was last committed: for the next connection's [`Facts`].
-    pub fn rejects_in_a_row(&self) -> u32 {
-        self.facts.rejects_in_a_row
     }
 
     /// The oldest batch that is not sent yet, whatever the window.
@@ -312,10 +335,11 @@ impl Session {
         if seq > last_seq {
             return self.past_end(place, Note::PastEnd { lane: id, committed_seq: seq, last_seq });
         }
-        if lane.acked(seq) > 0 {
+        let acked = lane.acked(seq);
+        if acked.batches > 0 {
             self.facts.rejects_in_a_row = 0;
         }
-        self.outputs.push_back(Output::Acked { lane: id, seq });
+        self.outputs.push_back(Output::Acked(acked));
     }
 
     fn drop_held(&mut self, wire: u32) {
@@ -324,10 +348,25 @@ impl Session {
         }
     }
 
+    /// Another writer has used the lane. What is not acked of it is no longer safe to send.
     fn fork(&mut self, place: usize, seq: u64) {
         if let Some(lane) = self.lanes.get(place) {
-            self.rest(place, Note::Forked { lane: lane.id(), seq });
+            let id = lane.id();
+            self.rest(place, Note::Forked { lane: id, seq });
+            self.outputs.push_back(Output::SetAside(id));
         }
+    }
+
+    /// The collector has more of this lane than we ever numbered. One that is left from an earlier start lost
+    /// its end with the power; our own must have a second writer.
+    fn past_end(&mut self, place: usize, note: Note) {
+        let Some(lane) = self.lanes.get(place) else { return };
+        let (id, wire, current) = (lane.id(), lane.wire, lane.view.current);
+        self.rest(place, note);
+        if !current {
+            self.send(Message::Close(proto::Close { lane: wire }));
+        }
+        self.outputs.push_back(Output::SetAside(id));
     }
 
     /// Nothing more of this lane is sent or believed on this connection.
@@ -338,96 +377,6 @@ impl Session {
         let wire = lane.wire;
         self.drop_held(wire);
         self.note(note);
-    }
-
-    /// The collector has more of this lane than we ever numbered. One that is left from an earlier start lost
-    /// its end with the power; our own must have a second writer.
-    fn past_end(&mut self, place: usize, note: Note) {
-        let Some(lane) = self.lanes.get(place) else { return };
-        if lane.view.current {
-            return self.rest(place, note);
-        }
-        let lane = self.lanes.remove(place);
-        self.drop_held(lane.wire);
-        self.note(note);
-        self.send(Message::Close(proto::Close { lane: lane.wire }));
-        self.outputs.push_back(Output::SetAside(lane.id()));
-    }
-
-    /// The fresh lane and the old ones in turn, by bytes.
-    fn next_lane(&self) -> Option<&Lane> {
-        let (fresh, old) = self.with_unsent();
-        match (fresh, old) {
-            (Some(fresh), Some(old)) => Some(if self.lead > 0 { old } else { fresh }),
-            (fresh, old) => fresh.or(old),
-        }
-    }
-
-    fn with_unsent(&self) -> (Option<&Lane>, Option<&Lane>) {
-        let find =
-            |current: bool| self.lanes.iter().find(|lane| lane.view.current == current && lane.has_unsent());
-        (find(true), find(false))
-    }
-
-    /// forward.proto, `Window`: with nothing in flight one batch may always go, whatever its size.
-    fn has_room(&self, bytes: u64) -> bool {
-        let load = self.in_flight();
-        self.window.batches > 0
-            && (load.batches == 0
-                || load.batches < self.window.batches
-                    && load.bytes.saturating_add(bytes) <= self.window.bytes)
-    }
-
-    /// Whether the collector would refuse the batch for its size; a limit of 0 is none.
-    fn is_too_large(&self, stored: &Stored) -> bool {
-        let over = |limit: u32, bytes: usize| limit > 0 && bytes > limit as usize;
-        over(self.limits.payload_bytes, stored.payload.len())
-            || over(self.limits.plain_bytes, stored.plain_size as usize)
-    }
-
-    /// Sends the batch, or holds it until the window has room.
-    fn offer(&mut self, place: usize, stored: Stored, now: Instant) {
-        let bytes = stored.payload.len() as u64;
-        let both = matches!(self.with_unsent(), (Some(_), Some(_)));
-        let Some(lane) = self.lanes.get_mut(place) else { return };
-        if let Some((seq, digest)) = lane.opened_digest
-            && seq.checked_add(1) == Some(stored.seq)
-            && stored.previous_digest.is_some_and(|previous| previous != digest)
-        {
-            return self.fork(place, seq);
-        }
-        let wire = lane.wire;
-        if self.is_too_large(&stored) {
-            let text = "it is larger than the collector said that it takes".to_owned();
-            return self.set_aside(place, stored.seq, reject::Reason::TooLarge, text, now);
-        }
-        if !self.has_room(bytes) {
-            self.held = Some((wire, stored));
-            return;
-        }
-        let signed = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let Some(lane) = self.lanes.get_mut(place) else { return };
-        self.lead = match (both, lane.view.current) {
-            (false, _) => 0,
-            (true, true) => self.lead.saturating_add(signed),
-            (true, false) => self.lead.saturating_sub(signed),
-        };
-        let batch = SentBatch { payload_bytes: bytes, digest: stored.digest };
-        lane.sent(Sent { from: stored.seq, to: stored.seq, batch: Some(batch) });
-        self.send(messages::batch(wire, stored));
-    }
-
-    fn skip(&mut self, place: usize, mut row: SkipRow) {
-        let Some(lane) = self.lanes.get_mut(place) else { return };
-        // A hole below what was acked is nothing lost.
-        if row.reason == skip::Reason::Lost && row.to <= lane.view.acked_seq {
-            row.reason = skip::Reason::AlreadyAcked;
-        }
-        let from = row.from.min(lane.send_seq);
-        let to = row.to.max(lane.send_seq);
-        lane.sent(Sent { from, to, batch: None });
-        let wire = lane.wire;
-        self.send(messages::skip(wire, row));
     }
 
     /// What follows by itself from anything that happened.

@@ -2,6 +2,7 @@
 
 use crate::proto::{ClientMessage, reject};
 use crate::spool::LaneId;
+use std::ops::RangeInclusive;
 
 /// What the process brings to each of its connections.
 #[derive(Clone, Debug)]
@@ -24,14 +25,11 @@ pub enum Output {
     /// The collector keeps its marks in this store: [`Session::store_taken`] if that is right. Nothing is
     /// sent before.
     Store(bytes::Bytes),
-    /// Everything up to here is committed.
-    Acked {
-        /// The lane.
-        lane: LaneId,
-        /// Its mark.
-        seq: u64,
-    },
-    /// Set aside what is left of this lane: the collector's mark is past its end. Then forget it.
+    /// The collector has opened this lane, nothing of it was sent on this connection yet.
+    Opened(LaneId),
+    /// Everything up to a number is committed.
+    Acked(Acked),
+    /// Two writers have used this lane, or its end is lost: move what is not acked of it out of the way.
     SetAside(LaneId),
     /// Set this batch aside and write its skip row, both durable.
     Rejected(Rejection),
@@ -41,6 +39,23 @@ pub enum Output {
     Note(Note),
     /// It is over: end the stream.
     End(End),
+}
+
+/// What an ack says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// The lane.
+    pub lane: LaneId,
+    /// Its mark.
+    pub seq: u64,
+    /// Batches that this took out of flight.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Raw datagrams in them.
+    pub raw: u64,
+    /// Numbers that are committed too and were sent by a connection before this one; empty mostly.
+    pub unseen: RangeInclusive<u64>,
 }
 
 /// A batch that the collector will never take.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::batch::Kind;
-use crate::proto::{Ack, Codec, Drain, Opened, Reject, Welcome, Window, error, skip::Reason};
+use crate::proto::{Ack, Codec, Drain, Opened, Reject, Welcome, Window, error, reject, skip::Reason};
+use crate::spool::SkipRow;
 use bytes::Bytes;
 use server_message::Message as Server;
 
@@ -48,6 +49,7 @@ enum Seen {
     Close(u32),
     Heartbeat(Vec<(u32, u64)>),
     Bye,
+    Acked(LaneId, u64),
     Did(Output),
 }
 
@@ -135,7 +137,11 @@ impl Bench {
 
     fn seen(&self, output: Output) -> Option<Seen> {
         let Output::Send(message) = output else {
-            return (!matches!(output, Output::Store(_))).then_some(Seen::Did(output));
+            return match output {
+                Output::Store(_) | Output::Opened(_) => None,
+                Output::Acked(acked) => Some(Seen::Acked(acked.lane, acked.seq)),
+                output => Some(Seen::Did(output)),
+            };
         };
         Some(match message.message.unwrap() {
             Message::Hello(_) => Seen::Hello,
@@ -174,7 +180,11 @@ fn batches(lane: u32, seqs: std::ops::RangeInclusive<u64>) -> Vec<Seen> {
 }
 
 fn acked(lane: LaneId, seq: u64) -> Seen {
-    Seen::Did(Output::Acked { lane, seq })
+    Seen::Acked(lane, seq)
+}
+
+fn forked(seq: u64) -> Vec<Seen> {
+    vec![Seen::Did(Output::Note(Note::Forked { lane: OWN, seq })), Seen::Did(Output::SetAside(OWN))]
 }
 
 #[test]
@@ -496,7 +506,7 @@ fn a_refused_batch_is_set_aside_and_the_lane_goes_on() {
     assert_eq!(bench.run(), [], "it has its row by now");
     bench.ack(1, 5);
     assert_eq!(bench.run(), [acked(OWN, 5)]);
-    assert_eq!(bench.session.rejects_in_a_row(), 0);
+    assert_eq!(bench.session.facts.rejects_in_a_row, 0);
 }
 
 #[test]
@@ -508,13 +518,13 @@ fn the_third_refusal_in_a_row_sets_nothing_aside() {
         bench.run();
         bench.ack(1, seq);
     }
-    assert_eq!(bench.session.rejects_in_a_row(), 2, "a Skip that is acked is no batch that is taken");
+    assert_eq!(bench.session.facts.rejects_in_a_row, 2, "a Skip that is acked is no batch that is taken");
     bench.reject(1, 3, reject::Reason::Malformed);
     let seen = bench.run();
     assert!(matches!(seen.last(), Some(Seen::Did(Output::End(End::Rejected(_))))), "{seen:?}");
     assert!(!seen.iter().any(|seen| matches!(seen, Seen::Did(Output::Rejected(_)))));
 
-    let carried = Facts { rejects_in_a_row: bench.session.rejects_in_a_row(), ..facts() };
+    let carried = Facts { rejects_in_a_row: bench.session.facts.rejects_in_a_row, ..facts() };
     let mut next = Bench::with(carried, vec![view(OWN, 1, 9, 2)]);
     next.welcome(WIDE);
     next.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 2, ..Opened::default() }));
@@ -551,7 +561,7 @@ fn another_digest_than_ours_is_never_taken_for_an_ack() {
         })
     };
     bench.say(opened(digest(77)));
-    assert_eq!(bench.run(), [Seen::Did(Output::Note(Note::Forked { lane: OWN, seq: 3 }))]);
+    assert_eq!(bench.run(), forked(3));
     assert_eq!(bench.fetches, [(OWN, 3)]);
 
     let mut bench = Bench::new(vec![view(OWN, 1, 6, 0)]);
@@ -566,7 +576,7 @@ fn another_digest_than_ours_is_never_taken_for_an_ack() {
         Server::Ack(Ack { lane: 1, committed_seq: 5, digest_seq: 5, digest, ..Ack::default() })
     };
     bench.say(ack(digest(99)));
-    assert_eq!(bench.run(), [Seen::Did(Output::Note(Note::Forked { lane: OWN, seq: 5 }))]);
+    assert_eq!(bench.run(), forked(5));
     bench.say(ack(digest(5)));
     bench.session.grown(20);
     assert_eq!(bench.run(), [], "it rests");
@@ -580,7 +590,7 @@ fn the_batch_before_tells_a_fork_when_it_is_no_longer_there() {
     let digest = Bytes::from_static(&[0xee; 16]);
     let (known, committed_seq, digest_seq) = (true, 4, 4);
     bench.say(Server::Opened(Opened { lane: 1, known, committed_seq, digest_seq, digest, window: None }));
-    assert_eq!(bench.run(), [acked(OWN, 4), Seen::Did(Output::Note(Note::Forked { lane: OWN, seq: 4 }))]);
+    assert_eq!(bench.run(), [vec![acked(OWN, 4)], forked(4)].concat());
 }
 
 #[test]
@@ -590,7 +600,7 @@ fn a_mark_past_our_own_lanes_end_is_not_believed() {
     bench.run();
     bench.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 3, ..Opened::default() }));
     let note = Note::PastEnd { lane: OWN, committed_seq: 3, last_seq: 2 };
-    assert_eq!(bench.run(), [Seen::Did(Output::Note(note))]);
+    assert_eq!(bench.run(), [Seen::Did(Output::Note(note)), Seen::Did(Output::SetAside(OWN))]);
 }
 
 #[test]
@@ -609,7 +619,7 @@ fn a_forked_reject_stops_the_lane_and_sets_nothing_aside() {
     let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
     bench.run();
     bench.reject(1, 1, reject::Reason::Forked);
-    assert_eq!(bench.run(), [Seen::Did(Output::Note(Note::Forked { lane: OWN, seq: 1 }))]);
+    assert_eq!(bench.run(), forked(1));
     assert_eq!(bench.session.in_flight(), Load::default());
 }
 
@@ -746,6 +756,79 @@ fn a_window_beyond_reason_is_cut() {
     assert_eq!(bench.session.window(), MAX_WINDOW);
     bench.session.grown(100_000);
     assert_eq!(bench.data().len(), MAX_WINDOW.batches as usize);
+}
+
+#[test]
+fn acks_count_what_was_taken_and_name_what_this_connection_did_not_send() {
+    let mut bench = Bench::new(vec![view(OWN, 3, 10, 2)]);
+    bench.welcome(WIDE);
+    bench.run();
+    let acked = |bench: &mut Bench| {
+        std::iter::from_fn(|| bench.session.poll()).find_map(|output| match output {
+            Output::Acked(acked) => Some(acked),
+            _ => None,
+        })
+    };
+    bench.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 5, ..Opened::default() }));
+    let first = acked(&mut bench).unwrap();
+    assert_eq!((first.batches, first.unseen), (0, 3..=5));
+    bench.rows = vec![row(OWN, 7, 7, Reason::Damaged)];
+    bench.run();
+    bench.ack(1, 8);
+    let second = acked(&mut bench).unwrap();
+    assert_eq!((second.batches, second.records, second.raw), (2, 20, 0));
+    assert!(second.unseen.is_empty());
+}
+
+#[test]
+fn what_was_acked_before_a_mark_went_back_is_not_counted_again() {
+    let mut bench = Bench::new(vec![view(OWN, 1, 6, 4)]);
+    bench.welcome(WIDE);
+    bench.run();
+    bench.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 1, ..Opened::default() }));
+    bench.run();
+    bench.ack(1, 5);
+    let Some(Output::Acked(acked)) = bench.session.poll() else { panic!("an ack") };
+    assert_eq!((acked.batches, acked.records), (1, 10));
+    assert!(acked.unseen.is_empty());
+}
+
+#[test]
+fn a_lane_that_the_writer_begins_later_is_opened_and_the_old_one_closed() {
+    let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
+    bench.run();
+    let was_own = LaneView { current: false, ..view(OWN, 1, 4, 0) };
+    let new = LaneView { current: true, ..view(OLD, 1, 2, 0) };
+    bench.session.lanes(vec![was_own, new], bench.now);
+    assert_eq!(bench.run(), [Seen::Open(2, OLD), Seen::Batch(1, 3)]);
+    bench.session.grown(3);
+    bench.say(Server::Opened(Opened { lane: 2, ..Opened::default() }));
+    assert_eq!(bench.data(), batches(2, 1..=2));
+    bench.ack(1, 3);
+    assert_eq!(bench.run(), [acked(OWN, 3), Seen::Close(1), Seen::Did(Output::Closed(OWN))]);
+}
+
+#[test]
+fn a_forked_lane_goes_when_the_spool_has_moved_it_and_the_new_one_is_opened() {
+    let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
+    bench.run();
+    bench.reject(1, 2, reject::Reason::Forked);
+    bench.run();
+    bench.session.lanes(vec![LaneView { current: true, ..view(OLD, 1, 2, 0) }], bench.now);
+    assert_eq!(bench.run(), [Seen::Open(2, OLD)]);
+    bench.ack(1, 1);
+    assert_eq!(bench.run(), [], "late words about it are passed over");
+}
+
+#[test]
+fn leaving_a_collector_sends_nothing_new() {
+    let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
+    bench.run();
+    bench.session.leave(bench.now + Duration::from_secs(9), bench.now);
+    bench.session.grown(10);
+    assert_eq!(bench.run(), []);
+    bench.ack(1, 2);
+    assert_eq!(bench.run(), [acked(OWN, 2), Seen::Bye, Seen::Did(Output::End(End::Drained))]);
 }
 
 mod simulation;

@@ -144,7 +144,7 @@ fn connection(books: &mut Books, collector: &mut Collector, dice: &mut Dice, bre
             match output {
                 Output::Send(message) => to_collector.extend(message.message),
                 Output::Store(_) => session.store_taken(now),
-                Output::Acked { lane, seq } => {
+                Output::Acked(Acked { lane, seq, .. }) => {
                     let view = books.view(lane);
                     view.acked_seq = view.acked_seq.max(seq);
                     view.oldest_seq = view.acked_seq + 1;
@@ -152,7 +152,7 @@ fn connection(books: &mut Books, collector: &mut Collector, dice: &mut Dice, bre
                 Output::Closed(lane) => books.views.retain(|view| view.id != lane),
                 Output::Rejected(one) => books.rows.push(row(one.lane, one.seq, one.seq, Reason::Rejected)),
                 Output::SetAside(_) => panic!("no lane lost its end"),
-                Output::Note(_) => {}
+                Output::Opened(_) | Output::Note(_) => {}
                 Output::End(end) => {
                     assert_eq!(end, End::Finished);
                     return true;
