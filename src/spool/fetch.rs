@@ -101,6 +101,17 @@ pub fn fetch(shared: &Shared, lane: LaneId, seq: u64) -> Result<Fetched, ReadErr
     }
 }
 
+/// The same, if that needs no disk.
+///
+/// # Errors
+/// No such lane.
+pub fn at_hand(shared: &Shared, lane: LaneId, seq: u64) -> Result<Option<Fetched>, ReadError> {
+    Ok(match look(shared, lane, seq)? {
+        Look::Done(fetched) => Some(fetched),
+        Look::Wait | Look::Disk(_) | Look::Nothing { .. } => None,
+    })
+}
+
 fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
     let mut state = shared.state();
     let current = state.current().is_some_and(|lane| lane.id == id);

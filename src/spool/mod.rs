@@ -386,6 +386,14 @@ impl Spool {
         fetch::fetch(&self.shared, lane, seq)
     }
 
+    /// As [`Spool::fetch`], but never reads the disk: `None` if that is needed.
+    ///
+    /// # Errors
+    /// No such lane.
+    pub fn at_hand(&self, lane: LaneId, seq: u64) -> Result<Option<Fetched>, ReadError> {
+        fetch::at_hand(&self.shared, lane, seq)
+    }
+
     /// The digest of a batch, as far as it is known without reading the disk.
     pub fn digest(&self, lane: LaneId, seq: u64) -> Option<Digest> {
         fetch::digest(&self.shared, lane, seq)

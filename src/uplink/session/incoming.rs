@@ -1,6 +1,6 @@
 //! What the collector says, and what a session makes of it.
 
-use super::lane::{Sent, Stage};
+use super::lane::Stage;
 use super::outputs::{End, Note, Output, Rejection};
 use super::{Load, MAX_GAPS, MAX_REJECTS, MAX_WINDOW, Phase, Session, VERSION, messages};
 use crate::batch::Digest;
@@ -76,19 +76,6 @@ impl Session {
         lane.committed_seq = committed_seq;
         lane.send_seq = committed_seq.saturating_add(1);
         self.note(Note::MarkWentBack { lane: id, committed_seq, acked_seq });
-        self.skip_what_was_acked(place);
-    }
-
-    /// Numbers that were acked and are no longer there, of a lane whose mark went back.
-    fn skip_what_was_acked(&mut self, place: usize) {
-        let Some(lane) = self.lanes.get_mut(place) else { return };
-        let to = lane.view.acked_seq.min(lane.view.oldest_seq.saturating_sub(1));
-        let from = lane.send_seq;
-        if from <= to {
-            lane.sent(Sent { from, to, batch: None });
-            let wire = lane.wire;
-            self.send(messages::already_acked(wire, from, to));
-        }
     }
 
     pub(super) fn acked(&mut self, ack: Ack) {
@@ -195,6 +182,5 @@ impl Session {
         lane.rewound_at = Some(now);
         lane.rewind(committed_seq.saturating_add(1));
         self.drop_held(wire);
-        self.skip_what_was_acked(place);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::lane::Lane;
 use super::{Facts, VERSION};
-use crate::proto::{self, Codec, Counters, client_message::Message, skip};
+use crate::proto::{self, Codec, Counters, client_message::Message};
 use crate::spool::{LaneView, SkipRow, Stored};
 use bytes::Bytes;
 use std::time::Duration;
@@ -56,11 +56,6 @@ pub(super) fn skip(wire: u32, row: SkipRow) -> Message {
         counts_per_exporter: row.counts_per_exporter.into_iter().map(count).collect(),
         digest: digest(row.digest.as_ref()),
     })
-}
-
-pub(super) fn already_acked(wire: u32, from: u64, to: u64) -> Message {
-    let reason = skip::Reason::AlreadyAcked as i32;
-    Message::Skip(proto::Skip { lane: wire, from, to, reason, ..proto::Skip::default() })
 }
 
 pub(super) fn heartbeat(counters: Counters, lanes: &[Lane], oldest_unsent: Option<Duration>) -> Message {

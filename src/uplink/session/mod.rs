@@ -9,7 +9,7 @@
 //! | if | then |
 //! |---|---|
 //! | a number is acked again, or a lower one than before | nothing |
-//! | the mark is below what the lane's Open said was acked | the batches that are left are sent again, for the others Skip{already_acked}: [`Note::MarkWentBack`] |
+//! | the mark is below what the lane's Open said was acked | [`Note::MarkWentBack`]; the spool is asked from the mark on: batches that are left go again, for the others it has Skip{already_acked} |
 //! | CODE_GAP | the lane goes on from the mark; one that was on its way before we went back is ignored |
 //! | Reject | [`Output::Rejected`]: the spool writes its skip row, the lane goes on from there with the Skip |
 //! | the third Reject with no batch committed between | nothing is set aside, [`End::Rejected`]: the same batch is tried later |

@@ -3,7 +3,7 @@
 use super::Session;
 use super::lane::{Lane, Sent, SentBatch};
 use super::messages;
-use crate::proto::{reject, skip};
+use crate::proto::reject;
 use crate::spool::{SkipRow, Stored};
 use std::time::Instant;
 
@@ -76,12 +76,8 @@ impl Session {
         self.send(messages::batch(wire, stored));
     }
 
-    pub(super) fn skip(&mut self, place: usize, mut row: SkipRow) {
+    pub(super) fn skip(&mut self, place: usize, row: SkipRow) {
         let Some(lane) = self.lanes.get_mut(place) else { return };
-        // A hole below what was acked is nothing lost.
-        if row.reason == skip::Reason::Lost && row.to <= lane.view.acked_seq {
-            row.reason = skip::Reason::AlreadyAcked;
-        }
         let from = row.from.min(lane.send_seq);
         let to = row.to.max(lane.send_seq);
         lane.sent(Sent { from, to, batch: None });

@@ -328,7 +328,8 @@ fn a_collector_that_loses_every_batch_is_left() {
 
 #[test]
 fn a_mark_that_went_back_gets_what_is_left_and_is_told_the_rest() {
-    let mut bench = Bench::new(vec![view(OWN, 8, 12, 9)]);
+    let mut bench = Bench::new(vec![view(OWN, 10, 12, 9)]);
+    bench.rows = vec![row(OWN, 5, 7, Reason::AlreadyAcked)];
     bench.welcome(WIDE);
     bench.run();
     bench.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 4, ..Opened::default() }));
@@ -338,24 +339,6 @@ fn a_mark_that_went_back_gets_what_is_left_and_is_told_the_rest() {
     assert_eq!(bench.run(), expected);
     bench.ack(1, 11);
     assert_eq!(bench.run(), [acked(OWN, 11)]);
-}
-
-#[test]
-fn holes_below_what_was_acked_are_nothing_lost() {
-    let mut bench = Bench::new(vec![view(OWN, 1, 8, 5)]);
-    bench.rows = vec![row(OWN, 2, 3, Reason::Lost), row(OWN, 6, 6, Reason::Lost)];
-    bench.welcome(WIDE);
-    bench.run();
-    bench.say(Server::Opened(Opened { lane: 1, known: true, ..Opened::default() }));
-    let expected = [
-        Seen::Batch(1, 1),
-        Seen::Skip(1, 2, 3, Reason::AlreadyAcked),
-        Seen::Batch(1, 4),
-        Seen::Batch(1, 5),
-        Seen::Skip(1, 6, 6, Reason::Lost),
-        Seen::Batch(1, 7),
-    ];
-    assert_eq!(bench.data(), expected);
 }
 
 #[test]
