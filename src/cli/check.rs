@@ -30,7 +30,7 @@ fn of_proxy(file: &Path, proxy: &Proxy) -> String {
     }
     say("shards", proxy.listen.shards.to_string());
     for endpoint in &proxy.uplink.endpoints {
-        say("sends to", endpoint.to_string());
+        say("sends to", config::endpoint_text(endpoint));
     }
     say("spool", format!("{}, at most {}", proxy.spool.dir.display(), size_text(proxy.spool.max_bytes)));
     say("certificate", proxy.tls.cert.display().to_string());

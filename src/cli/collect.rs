@@ -41,7 +41,8 @@ async fn until_stopped(file: &Path, mut config: Collector, log: &logging::Log) -
                         config = new;
                     }
                     Err(fault) => {
-                        tracing::error!(%fault, "The new config is refused; the old one stays in effect");
+                        tracing::error!("The new config is refused; the old one stays in effect");
+                        fault.lines().for_each(|fault| tracing::error!(fault, "In the new config"));
                         facts.reload.note(unix_ms(), Some(fault));
                     }
                 },

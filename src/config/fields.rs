@@ -25,7 +25,8 @@ pub struct Fields {
 impl Fields {
     /// Over what was given; relative paths start at the folder of `file`. Keys that are no option are faults.
     pub fn new(role: Role, file: &Path, given: BTreeMap<String, Placed>) -> Self {
-        let base = file.parent().map(Path::to_owned).unwrap_or_default();
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let base = absolute.parent().map(Path::to_owned).unwrap_or_default();
         let unknown = given.iter().filter(|(key, _)| options::find(role, key).is_none());
         let faults = unknown.map(|(key, placed)| unknown_key(role, key, placed)).collect();
         Self {

@@ -68,6 +68,11 @@ pub struct Log {
     pub filter: String,
 }
 
+/// An endpoint as the operator wrote it: a `Uri` shows a path of "/" that was not there.
+pub fn endpoint_text(endpoint: &http::Uri) -> String {
+    endpoint.to_string().trim_end_matches('/').to_owned()
+}
+
 /// A config of either kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Config {
