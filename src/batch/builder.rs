@@ -22,7 +22,9 @@ pub struct Limits {
     pub max_bytes: usize,
 }
 
-/// Bytes that a column, a run and an exporter take in the payload beside their values, at most.
+/// Bytes that a group with its run columns, a column, a run and an exporter take in the payload beside the
+/// records' values, at most.
+const GROUP_BYTES: usize = 256;
 const COLUMN_BYTES: usize = 32;
 const RUN_BYTES: usize = 48;
 const EXPORTER_BYTES: usize = 32;
@@ -133,7 +135,7 @@ impl Builder {
     fn new_group(&mut self, layout: &Arc<Layout>) -> usize {
         let place = self.used;
         self.used += 1;
-        self.bytes += layout.fields().len() * COLUMN_BYTES;
+        self.bytes += GROUP_BYTES + layout.fields().len() * COLUMN_BYTES;
         self.index.insert(layout.hash(), place);
         match self.groups.get_mut(place) {
             Some(group) => group.layout = Arc::clone(layout),

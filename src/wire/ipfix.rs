@@ -36,9 +36,13 @@ pub(super) fn datagram(
     if length > whole {
         return Err(Fault::MessageLength);
     }
-    let mut cursor = Cursor::new(cursor.take(content).map_err(|Short| Fault::MessageLength)?);
+    // Some exporters count their last set too short by its padding: a set may reach past the message's length as
+    // long as the datagram holds it.
+    let after = cursor.left() - content;
     let key = DomainKey { exporter, protocol: run.protocol, domain: run.domain };
-    while let Some((id, content)) = sets::next(&mut cursor, output) {
+    while cursor.left() >= after + sets::HEADER_BYTES
+        && let Some((id, content)) = sets::next(&mut cursor, output)
+    {
         match id {
             TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
                 templates(decoder, key, id == OPTIONS_TEMPLATE_SET, content, output);
