@@ -1,7 +1,8 @@
-//! What the uplink counts. `crate::metrics` gives the counters their names.
+//! What the uplink counts.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
 /// Bytes of TCP payload, TLS and all that is in it. Cheap to clone; clones share counters.
 #[derive(Clone, Debug, Default)]
@@ -43,4 +44,35 @@ pub struct Metrics {
     pub lanes_set_aside: Counter,
     /// Marks that a collector showed lower than it had acked before.
     pub marks_went_back: Counter,
+}
+
+impl Metrics {
+    /// Puts all of them into `into`, each under its name.
+    pub fn register(&self, into: &mut Registry) {
+        let counters = [
+            ("uplink_sent_bytes", "Bytes of TCP payload sent to collectors", &self.traffic.sent_bytes),
+            ("uplink_received_bytes", "Bytes of TCP payload that came back", &self.traffic.received_bytes),
+            ("uplink_connections", "Connections that a collector has welcomed", &self.connections),
+            ("uplink_failures", "Attempts and connections that failed", &self.failures),
+            ("uplink_sent_batches", "Batches sent, also again", &self.sent_batches),
+            ("uplink_sent_skips", "Skips sent", &self.sent_skips),
+            ("records_committed", "Records acknowledged by a collector", &self.committed_records),
+            ("uplink_committed_batches", "Batches acknowledged by a collector", &self.committed_batches),
+            ("uplink_committed_raw_datagrams", "Raw datagrams in them", &self.committed_raw),
+            ("uplink_rejected_batches", "Batches that a collector refused", &self.rejected_batches),
+            ("uplink_lanes_set_aside", "Lanes that had two writers or lost their end", &self.lanes_set_aside),
+            ("uplink_marks_went_back", "Marks lower than acked before", &self.marks_went_back),
+        ];
+        for (name, help, counter) in counters {
+            into.register(name, help, counter.clone());
+        }
+        let gauges = [
+            ("uplink_connected", "1 while a collector takes batches", &self.connected),
+            ("uplink_in_flight_batches", "Batches sent and not acked", &self.in_flight_batches),
+            ("uplink_in_flight_bytes", "Bytes of payload in them", &self.in_flight_bytes),
+        ];
+        for (name, help, gauge) in gauges {
+            into.register(name, help, gauge.clone());
+        }
+    }
 }
