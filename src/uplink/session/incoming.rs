@@ -2,7 +2,7 @@
 
 use super::lane::Stage;
 use super::outputs::{End, Note, Output, Rejection};
-use super::{Load, MAX_GAPS, MAX_REJECTS, MAX_WINDOW, Phase, Session, VERSION, messages};
+use super::{Load, MAX_GAPS, MAX_REJECTS, MAX_WINDOW, Phase, Session, VERSION};
 use crate::batch::Digest;
 use crate::proto::{self, Ack, Opened, Reject, Welcome, error::Code, reject};
 use std::time::{Duration, Instant};

@@ -41,7 +41,7 @@ pub(super) struct SentBatch {
 }
 
 /// How much is in flight. Skips do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Load {
     /// Batches.
     pub batches: u32,

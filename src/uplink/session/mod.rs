@@ -33,8 +33,7 @@ pub use lane::Load;
 pub use outputs::{Acked, End, Facts, Note, Output, Rejection};
 
 use crate::proto::{
-    self, ClientMessage, Counters, Limits, ServerMessage, client_message::Message, reject, server_message,
-    skip,
+    self, ClientMessage, Counters, Limits, ServerMessage, client_message::Message, server_message,
 };
 use crate::spool::{Fetched, LaneId, LaneView, Stored};
 use lane::{Lane, Stage};
@@ -266,6 +265,11 @@ impl Session {
             self.phase = Phase::Draining { until };
             self.settle(now);
         }
+    }
+
+    /// Whether nothing new is sent any more.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. } | Phase::Ended)
     }
 
     /// What is in flight.
