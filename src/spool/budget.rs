@@ -83,10 +83,10 @@ fn release(state: &mut State, positions: &Positions) -> (Vec<Segment>, bool) {
             freed.extend(lane.segments.pop_front());
         }
     }
-    let before = state.lanes.len();
+    let named = |lane: &Lane| positions.lanes.iter().any(|written| written.lane == lane.id);
+    // The file may still name lanes that are closed; the next write leaves them out.
+    state.dirty |= state.lanes.iter().any(|lane| lane.closed && named(lane));
     state.lanes.retain(|lane| !(lane.closed && lane.segments.is_empty()));
-    // The file still names lanes that are closed; the next write leaves them out.
-    state.dirty |= state.lanes.len() < before;
     (freed, rows_went)
 }
 

@@ -108,7 +108,7 @@ pub struct Found {
 pub struct Walk<'a> {
     file: &'a dyn StorageFile,
     seed: Seed,
-    /// Whether every frame's checksum is made, or only those behind damage.
+    /// Whether every frame's checksum is made, or only those of frames that are next to damage.
     check_all: bool,
     /// Where the next frame should begin; at the end, where the last good one ended.
     pub offset: u64,
@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
         let start = self.offset;
         if let Ok(header) = self.header_at(start)?
             && header.seq == self.next_seq
-            && (!self.check_all || self.good(start, &header)?)
+            && (self.is_followed(start, &header)? || self.good(start, &header)?)
         {
             return Ok(Some(self.step(start, header)));
         }
@@ -204,6 +204,15 @@ impl<'a> Walk<'a> {
             true => Ok(header),
             false => Err(Fault::Short),
         }))
+    }
+
+    /// Whether a frame may be passed without its checksum: the next one begins where it ends.
+    fn is_followed(&mut self, offset: u64, header: &FrameHeader) -> io::Result<bool> {
+        let end = offset + header.frame_bytes() as u64;
+        if self.check_all || end == self.limit {
+            return Ok(!self.check_all);
+        }
+        Ok(self.header_at(end)?.is_ok_and(|next| next.seq == header.seq + 1))
     }
 
     fn good(&mut self, offset: u64, header: &FrameHeader) -> io::Result<bool> {

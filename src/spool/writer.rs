@@ -404,9 +404,11 @@ impl Writer {
     fn settle(&mut self, durable: bool) {
         self.settle_at = None;
         let settled = budget::set_aside(&self.shared).and_then(|()| budget::settle(&self.shared, durable));
-        if let Err(error) = settled {
+        if let Err(error) = &settled {
             self.shared.metrics.disk_errors.inc();
             tracing::warn!(%error, "The spool's positions could not be written");
+        }
+        if settled.is_err() || self.shared.state().dirty {
             self.settle_at = Some(Instant::now() + SETTLE_AFTER);
         }
     }

@@ -1,11 +1,24 @@
 //! The spool as its neighbours see it, on a real folder.
 
+use super::storage::Disk;
 use super::*;
 use crate::batch::{Sealed, Share};
 use crate::flow::Exporter;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Instant;
+use tempfile::TempDir;
+
+mod course;
+mod damage;
+mod disk;
+mod faulty;
+
+/// A folder in memory where there is one: these tests sync a lot.
+fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 /// A batch of `records` records with a payload of `bytes` bytes, told apart by `records`.
 pub fn sealed(records: u32, bytes: usize) -> Sealed {
@@ -25,7 +38,12 @@ pub fn sealed(records: u32, bytes: usize) -> Sealed {
     }
 }
 
-/// A small budget, so that segments are 1 MiB.
+/// Batches of 100 kB: ten of them fill a segment.
+fn large(numbers: std::ops::RangeInclusive<u32>) -> Vec<Sealed> {
+    numbers.map(|n| sealed(n, 100_000)).collect()
+}
+
+/// A small budget, so that segments are 1 MiB; nothing durable is kept in memory.
 fn settings(dir: &Path) -> Settings {
     Settings {
         max_bytes: 8 << 20,
@@ -46,19 +64,27 @@ struct Running {
 
 impl Running {
     fn start(settings: Settings) -> Self {
+        Self::start_on(Arc::new(Disk), settings)
+    }
+
+    fn start_on(storage: Arc<dyn Storage>, settings: Settings) -> Self {
         let metrics = Metrics::default();
-        let (spool, writer, sender) = open(settings, metrics.clone()).unwrap();
+        let (spool, writer, sender) = super::open::open(storage, settings, metrics.clone()).unwrap();
         Self { spool, sender, thread: std::thread::spawn(|| writer.run()), metrics }
     }
 
-    fn send(&self, batches: impl IntoIterator<Item = Sealed>) {
+    fn send(&self, batches: &[Sealed]) {
         for batch in batches {
-            let mut batch = Some(batch);
-            while let Some(one) = batch.take() {
-                batch = self.sender.try_send(one).err();
-                std::thread::yield_now();
-            }
+            until(|| self.sender.try_send(batch.clone()).is_ok());
         }
+    }
+
+    /// Sends, and waits until all is written and durable.
+    fn store(&self, batches: &[Sealed]) {
+        let lane = self.lane();
+        let next_seq = lane.next_seq + batches.len() as u64;
+        self.send(batches);
+        until(|| self.spool.shared.state().lane(lane.id).is_some_and(|lane| lane.durable_next == next_seq));
     }
 
     fn lane(&self) -> LaneView {
@@ -71,18 +97,52 @@ impl Running {
         self.thread.join().unwrap();
         self.spool
     }
+
+    /// Leaves what a killed process leaves: the files as they are now.
+    fn kill(self, dir: &Path) -> TempDir {
+        let image = image(dir);
+        self.end();
+        image
+    }
 }
 
-/// What is in the folder, as far as it is a segment.
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<_> =
-        names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("seg-")).collect();
+/// Waits for another thread.
+fn until(mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "this does not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// A copy of all files.
+fn image(dir: &Path) -> TempDir {
+    let copy = folder();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    copy
+}
+
+/// The files in a folder whose names begin so, in order.
+fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+        .collect();
     found.sort();
     found
 }
 
-/// Everything that the spool gives out of a lane above `acked`, by first number.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "seg-")
+}
+
+/// Everything that the spool gives out of a lane above the acked, by first number.
 fn all(spool: &Spool, view: &LaneView) -> BTreeMap<u64, Fetched> {
     let mut found = BTreeMap::new();
     let mut seq = view.acked_seq + 1;
@@ -115,22 +175,19 @@ fn assert_sent(fetched: &Fetched, batch: &Sealed) {
     assert_eq!(stored.received, batch.received);
 }
 
-#[test]
-fn batches_come_back_with_their_numbers() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(settings(dir.path()));
-    let batches: Vec<_> = (1..=50).map(|n| sealed(n, 100_000)).collect();
-    running.send(batches.clone());
-    let spool = running.end();
-    let view = *spool.lanes().last().unwrap();
-    assert_eq!((view.next_seq, view.oldest_seq, view.acked_seq), (51, 1, 0));
-    let found = all(&spool, &view);
-    let mut previous = None;
-    for (batch, fetched) in batches.iter().zip(found.values()) {
+/// A lane holds these batches from number 1 on, and nothing else.
+fn assert_holds(spool: &Spool, view: &LaneView, batches: &[Sealed]) {
+    let found = all(spool, view);
+    assert_eq!(found.len(), batches.len());
+    for (fetched, batch) in found.values().zip(batches) {
         assert_sent(fetched, batch);
-        let Fetched::Batch(stored) = fetched else { unreachable!() };
-        assert_eq!(stored.previous_digest, previous);
-        previous = Some(batch.digest);
     }
-    assert_eq!(found.len(), 50);
+}
+
+/// The row of a number.
+fn skipped(spool: &Spool, lane: LaneId, seq: u64) -> SkipRow {
+    match spool.fetch(lane, seq).unwrap() {
+        Fetched::Skip(row) => row,
+        other => panic!("{other:?} instead of a skip row"),
+    }
 }

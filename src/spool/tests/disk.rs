@@ -1,0 +1,145 @@
+//! A disk that fails, fills up, or comes back.
+
+use super::faulty::{Faults, Faulty};
+use super::*;
+use std::sync::atomic::Ordering;
+
+fn start(dir: &Path) -> (Running, Arc<Faults>) {
+    let disk = Faulty::default();
+    let faults = disk.0.clone();
+    (Running::start_on(Arc::new(disk), settings(dir)), faults)
+}
+
+#[test]
+fn one_failed_sync_costs_nothing() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=5));
+    faults.failing_syncs.store(1, Ordering::SeqCst);
+    running.store(&large(6..=8));
+    assert_eq!(running.metrics.disk_errors.get(), 1);
+    assert_eq!(running.metrics.written_batches.get(), 8, "each counted once");
+    // The file whose sync failed is not synced again; the tail is in another one.
+    let failed = segments(dir.path()).len();
+    assert!(failed >= 2, "{failed} segments");
+    assert_holds(&running.spool, &running.lane(), &large(1..=8));
+    let image = running.kill(dir.path());
+    let again = Running::start(settings(image.path()));
+    assert_holds(&again.spool, &again.spool.lanes()[0], &large(1..=8));
+}
+
+#[test]
+fn a_failed_first_sync_makes_the_segment_anew() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    let numbers = running.spool.subscribe();
+    // The sync that makes the segment, then its successor's: both fail; after a while it works.
+    faults.failing_syncs.store(2, Ordering::SeqCst);
+    running.send(&large(1..=3));
+    until(|| *numbers.borrow() == 4);
+    assert_holds(&running.spool, &running.lane(), &large(1..=3));
+    running.store(&large(4..=5));
+    assert!(running.spool.writable());
+    assert_holds(&running.spool, &running.lane(), &large(1..=5));
+}
+
+#[test]
+fn one_failed_write_costs_nothing() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=5));
+    faults.failing_writes.store(1, Ordering::SeqCst);
+    running.store(&large(6..=25));
+    assert_eq!(running.metrics.disk_errors.get(), 1);
+    assert_holds(&running.spool, &running.lane(), &large(1..=25));
+    let image = running.kill(dir.path());
+    let again = Running::start(settings(image.path()));
+    assert_holds(&again.spool, &again.spool.lanes()[0], &large(1..=25));
+}
+
+#[test]
+fn a_full_disk_stops_admission_and_nothing_else() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    faults.full.store(true, Ordering::SeqCst);
+    running.send(&large(1..=1));
+    until(|| !running.spool.writable());
+    // Batches wait in the queue until it is full; then the shards keep them.
+    let mut refused = 0;
+    for batch in large(2..=400) {
+        refused += u32::from(running.sender.try_send(batch).is_err());
+    }
+    assert!(refused > 0);
+    let lane = running.lane();
+    assert_sent(&running.spool.fetch(lane.id, 1).unwrap(), &sealed(1, 100_000));
+    faults.full.store(false, Ordering::SeqCst);
+    until(|| running.spool.writable() && running.lane().next_seq == u64::from(401 - refused));
+}
+
+#[test]
+fn a_disk_that_is_read_only_still_gives_what_it_has() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=15));
+    faults.read_only.store(true, Ordering::SeqCst);
+    running.send(&large(16..=16));
+    until(|| !running.spool.writable());
+    let lane = running.lane();
+    assert_holds(&running.spool, &lane, &large(1..=16));
+    running.spool.acked(lane.id, 12);
+    assert!(running.spool.reject(lane.id, 13).is_err());
+    assert!(running.spool.set_mark_store_id(&[1]).is_err());
+    assert_eq!(running.spool.mark_store_id(), Vec::<u8>::new());
+    // Ending does not hang, and says what it could not keep.
+    let metrics = running.metrics.clone();
+    running.send(&large(17..=18));
+    let spool = running.end();
+    assert_eq!(metrics.dropped_batches.get(Metrics::DISK), 2);
+    assert_sent(&spool.fetch(lane.id, 16).unwrap(), &sealed(16, 100_000));
+}
+
+#[test]
+fn what_is_acked_need_not_be_written_any_more() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    faults.full.store(true, Ordering::SeqCst);
+    running.send(&large(1..=1));
+    until(|| !running.spool.writable());
+    running.spool.acked(running.lane().id, 1);
+    until(|| running.spool.writable());
+    assert!(segments(dir.path()).is_empty());
+}
+
+#[test]
+fn positions_are_durable_before_a_segment_goes() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=25));
+    faults.log.lock().unwrap().clear();
+    running.spool.acked(running.lane().id, 15);
+    until(|| segments(dir.path()).len() == 2);
+    let log = faults.log.lock().unwrap().clone();
+    let position = log.iter().position(|entry| entry.starts_with("sync positions")).unwrap();
+    let gone = |entry: &String| entry.starts_with("name spare") || entry.starts_with("remove seg");
+    assert!(position < log.iter().position(gone).unwrap(), "{log:?}");
+}
+
+#[test]
+fn rows_are_durable_before_a_segment_goes() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=70));
+    let log = faults.log.lock().unwrap().clone();
+    let gone = log.iter().position(|entry| entry.starts_with("remove seg")).unwrap();
+    assert!(log[..gone].iter().any(|entry| entry.starts_with("sync skips")), "{log:?}");
+}
+
+#[test]
+fn a_segment_is_whole_before_it_has_its_name() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=1));
+    let log = faults.log.lock().unwrap().clone();
+    let named = log.iter().position(|entry| entry.starts_with("name seg-")).unwrap();
+    assert_eq!(log[named - 1], "sync unfinished.new");
+}
