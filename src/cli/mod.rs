@@ -4,9 +4,10 @@ mod certs;
 mod check;
 mod collect;
 pub mod logging;
+mod run;
 mod signals;
 
-use crate::{config, tls};
+use crate::{config, proxy, tls};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take flow from exporters and forward it to a collector (the proxy)
+    Run(ConfigFile),
     /// Take flow from proxies and write it to sinks (the collector)
     Collect(ConfigFile),
     /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
@@ -52,6 +55,15 @@ pub enum Failure {
     Other(String),
 }
 
+impl From<proxy::StartError> for Failure {
+    fn from(error: proxy::StartError) -> Self {
+        match error {
+            proxy::StartError::Tls(error) => Self::Tls(error),
+            other => Self::other(other),
+        }
+    }
+}
+
 impl Failure {
     /// The process's exit code: 78 (EX_CONFIG of sysexits.h) when the operator has to change something that the
     /// config says or names, else 1.
@@ -70,6 +82,7 @@ impl Failure {
 /// Does what the user asked for.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
+        Command::Run(file) => run::run(&file.config, &arguments.log),
         Command::Collect(file) => collect::collect(&file.config, &arguments.log),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),

@@ -1,0 +1,389 @@
+//! The proxy put together: sockets, threads, tasks, and the order in which they end.
+//!
+//! ```text
+//! shard-0 .. shard-n  (threads)  --Sender-->  spool writer (thread)  --disk-->  uplink (task)  ==TLS==> collector
+//!                                                                               admin (task)
+//! ```
+//!
+//! | if | then |
+//! |---|---|
+//! | it is stopped | the shards empty their sockets, seal and end; the writer makes the rest durable and ends; the uplink sends until all is acked or the deadline is over, and says Bye; the admin port closes |
+//! | the deadline is over | what is not acked stays in the spool, for the next start |
+//! | a config is read again | all of it is taken or nothing: see [`Running::reload`] |
+//! | a thread or task ends unasked | [`Running::failed`] says which; nothing of it is hidden by going on |
+//!
+//! Several may run in one process, each with its own spool. Nothing here is global.
+
+mod status;
+
+use crate::admin::{self, LastReload, Subject};
+use crate::config::{self, Faults};
+use crate::metrics::Ingest;
+use crate::shard::{self, BatchSettings, ExporterView};
+use crate::spool::{self, Spool};
+use crate::{batch, ingest, tls, uplink, wire};
+use arc_swap::ArcSwap;
+use status::{Counters, Facts};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long shards and writer get to bring what they have to the disk, whatever the deadline.
+pub const LOCAL_TIME: Duration = Duration::from_secs(5);
+
+const WRITER: &str = "spool";
+const UPLINK: &str = "uplink";
+const ADMIN: &str = "admin";
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate or key.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// A listening address.
+    #[error("listen: {0}")]
+    Listen(#[from] ingest::BindError),
+    /// The admin port.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    /// The system gave no thread or told no address.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Starts a proxy. Needs a tokio runtime, on which its tasks then live.
+///
+/// # Errors
+/// When a file, an address or the spool cannot be used; nothing of it runs then.
+pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
+    let tls = tls::load_client(&files(&config.tls))?;
+    let sockets = ingest::bind(&listen(&config.listen))?;
+    let (udp, raw) = addresses(&sockets);
+    let listener = admin::bind(config.admin.listen).await?;
+    let admin = listener.local_addr()?;
+    let counters = Counters::default();
+    let settings = spool_settings(&config.spool);
+    let (spool, writer, queue) = spool::open(settings, counters.spool.clone())?;
+
+    let (ended_in, ended) = mpsc::unbounded_channel();
+    let ending = |name: String| Ending { name, told: ended_in.clone() };
+    let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
+    let stop_shards = Arc::new(AtomicBool::new(false));
+    thread(ending(WRITER.to_owned()), move || writer.run())?;
+    let (threads, mut exporters) = (sockets.len() + 1, Vec::new());
+    // Only shards hold the queue: the writer ends after the last of them.
+    let context = shard::Context {
+        batch: Arc::clone(&batch),
+        wire: wire_settings(&config.listen),
+        metrics: counters.ingest.clone(),
+        queue,
+        exporters: ExporterView::default(),
+        stop: Arc::clone(&stop_shards),
+    };
+    for (number, sockets) in sockets.into_iter().enumerate() {
+        let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
+        exporters.push(context.exporters.clone());
+        thread(ending(format!("shard-{number}")), move || shard::run(sockets, context))?;
+    }
+    drop(context);
+
+    let totals = counters.clone();
+    let live = Arc::new(ArcSwap::from_pointee(live(&config.uplink, tls)));
+    let (link_in, link) = watch::channel(uplink::Link::new());
+    let uplink = uplink::Parts {
+        spool: spool.clone(),
+        live: Arc::clone(&live),
+        metrics: counters.uplink.clone(),
+        totals: uplink::Totals::new(move || totals.totals()),
+        link: link_in,
+        instance: rand::random(),
+        drain_time: config.shutdown.deadline,
+    };
+    let facts = Arc::new(Facts {
+        registry: counters.registry(),
+        counters,
+        config: ArcSwap::from_pointee(config),
+        spool,
+        link,
+        exporters,
+        udp,
+        raw,
+        admin,
+        started: Instant::now(),
+        started_ms: unix_ms(),
+        reload: LastReload::default(),
+    });
+    let mut tasks = JoinSet::new();
+    let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    let serving = admin::serve(listener, Arc::clone(&facts) as Arc<dyn Subject>, stop_admin.clone());
+    tasks.spawn(serve(ending(ADMIN.to_owned()), serving));
+    tasks.spawn(send(ending(UPLINK.to_owned()), uplink::run(uplink, finish.clone())));
+    announce(&facts);
+    Ok(Running { facts, batch, live, stop_shards, threads, tasks, finish, stop_admin, ended })
+}
+
+/// A proxy at work.
+#[derive(Debug)]
+pub struct Running {
+    facts: Arc<Facts>,
+    batch: Arc<ArcSwap<BatchSettings>>,
+    live: Arc<ArcSwap<uplink::Live>>,
+    stop_shards: Arc<AtomicBool>,
+    /// Threads that have not been told to end.
+    threads: usize,
+    tasks: JoinSet<()>,
+    /// The uplink sends what there is, and ends.
+    finish: CancellationToken,
+    stop_admin: CancellationToken,
+    ended: mpsc::UnboundedReceiver<String>,
+}
+
+impl Running {
+    /// Where flow is taken, in the order of the config.
+    pub fn udp(&self) -> &[SocketAddr] {
+        &self.facts.udp
+    }
+
+    /// Where datagrams are taken that are forwarded unread, in the order of the config.
+    pub fn raw(&self) -> &[SocketAddr] {
+        &self.facts.raw
+    }
+
+    /// Where the admin port answers.
+    pub fn admin(&self) -> SocketAddr {
+        self.facts.admin
+    }
+
+    /// The config in effect.
+    pub fn config(&self) -> Arc<config::Proxy> {
+        self.facts.config.load_full()
+    }
+
+    /// What the shards count.
+    pub fn ingest(&self) -> &Ingest {
+        &self.facts.counters.ingest
+    }
+
+    /// What the uplink counts.
+    pub fn uplink(&self) -> &uplink::Metrics {
+        &self.facts.counters.uplink
+    }
+
+    /// What the spool holds.
+    pub fn spool(&self) -> &Spool {
+        &self.facts.spool
+    }
+
+    /// What `/status` tells.
+    pub fn status(&self) -> serde_json::Value {
+        self.facts.status()
+    }
+
+    /// Waits until a thread or task has ended unasked, and says which.
+    pub async fn failed(&mut self) -> String {
+        match self.ended.recv().await {
+            Some(name) => format!("{name} has ended unexpectedly"),
+            None => "all threads have ended unexpectedly".to_owned(),
+        }
+    }
+
+    /// Takes a config that was read again: all of it, or nothing when it has a fault or needs a restart. What came
+    /// of it is logged and shown in `/status`; true if it was taken. Certificates are read anew also when their
+    /// paths have not changed.
+    pub fn reload(&self, read: Result<config::Proxy, Faults>) -> bool {
+        let old = self.config();
+        let fault = match self.take(&old, read) {
+            Ok(changed) => {
+                tracing::info!(?changed, "The config was read again");
+                None
+            }
+            Err(fault) => {
+                tracing::error!("The new config is refused; the old one stays in effect");
+                fault.lines().for_each(|fault| tracing::error!(fault, "In the new config"));
+                Some(fault)
+            }
+        };
+        let taken = fault.is_none();
+        self.facts.reload.note(unix_ms(), fault);
+        taken
+    }
+
+    fn take(
+        &self,
+        old: &config::Proxy,
+        read: Result<config::Proxy, Faults>,
+    ) -> Result<Vec<&'static str>, String> {
+        let new = read.map_err(|faults| faults.to_string())?;
+        let fixed = old.needing_restart(&new);
+        if !fixed.is_empty() {
+            return Err(format!(
+                "{} cannot change while the proxy runs: it needs a restart",
+                fixed.join(", ")
+            ));
+        }
+        let tls = tls::load_client(&files(&new.tls)).map_err(|error| error.to_string())?;
+        let changed = old.differences(&new);
+        self.batch.store(Arc::new(batch_settings(&new.batch)));
+        self.live.store(Arc::new(live(&new.uplink, tls)));
+        self.facts.config.store(Arc::new(new));
+        Ok(changed)
+    }
+
+    /// Ends it in order: see the table at the head. Takes no longer than the deadline of the config, and
+    /// [`LOCAL_TIME`] more when the disk is slow.
+    pub async fn stop(mut self) {
+        tracing::info!("Stopping: no more flow is taken");
+        self.stop_shards.store(true, Ordering::Relaxed);
+        let locally = self.config().shutdown.deadline.max(LOCAL_TIME);
+        if tokio::time::timeout(locally, self.threads_ended()).await.is_err() {
+            tracing::error!(
+                "The spool did not take in time what was received last; what it has not taken is lost"
+            );
+        }
+        // The uplink keeps the deadline itself.
+        self.finish.cancel();
+        self.uplink_ended().await;
+        self.stop_admin.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        match self.facts.spool.usage().batches {
+            0 => tracing::info!("Everything is acknowledged"),
+            left => tracing::warn!(left, "Batches stay in the spool for the next start"),
+        }
+    }
+
+    /// Waits for all shards, and for the writer, which ends after them.
+    async fn threads_ended(&mut self) {
+        while self.threads > 0 {
+            match self.ended.recv().await {
+                Some(name) if name != UPLINK && name != ADMIN => self.threads -= 1,
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    async fn uplink_ended(&mut self) {
+        while let Some(name) = self.ended.recv().await {
+            if name == UPLINK {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Threads end, though nobody waits for them, also when a proxy is dropped that was not stopped.
+    fn drop(&mut self) {
+        self.stop_shards.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tells that a thread or task has ended, however it did.
+struct Ending {
+    name: String,
+    told: mpsc::UnboundedSender<String>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nobody listens any more once the proxy has been stopped.
+        let _ = self.told.send(std::mem::take(&mut self.name));
+    }
+}
+
+fn thread(ending: Ending, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(ending.name.clone());
+    let body = move || {
+        let _ending = ending;
+        work();
+    };
+    builder.spawn(body).map(drop)
+}
+
+async fn serve(ending: Ending, serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "The admin port has failed");
+    }
+    drop(ending);
+}
+
+async fn send(ending: Ending, sending: impl Future<Output = ()>) {
+    sending.await;
+    drop(ending);
+}
+
+/// Says at the start what an operator looks for first.
+fn announce(facts: &Facts) {
+    for udp in &facts.udp {
+        tracing::info!(%udp, "Listening for NetFlow v5, v9 and IPFIX");
+    }
+    for raw in &facts.raw {
+        tracing::info!(%raw, "Listening for datagrams to forward unread");
+    }
+    if facts.udp.iter().chain(&facts.raw).all(|address| address.ip().to_canonical().is_loopback()) {
+        tracing::warn!("Only this host can send here: no router reaches a loopback address");
+    }
+    tracing::info!("No list of exporters is configured: every sender is accepted");
+    let config = facts.config.load();
+    for endpoint in &config.uplink.endpoints {
+        tracing::info!(endpoint = config::endpoint_text(endpoint), "Forwarding");
+    }
+    let (found, dir) = (facts.spool.recovered(), config.spool.dir.display());
+    tracing::info!(%dir, max_bytes = config.spool.max_bytes, batches_found = found.batches, "Spooling");
+    tracing::info!(admin = %facts.admin, "Answering /metrics, /healthz, /readyz and /status");
+}
+
+fn files(tls: &config::Tls) -> tls::Files {
+    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
+}
+
+fn listen(listen: &config::Listen) -> ingest::Settings {
+    ingest::Settings {
+        udp: listen.udp.clone(),
+        raw: listen.raw.clone(),
+        shards: listen.shards,
+        receive_buffer: listen.receive_buffer,
+    }
+}
+
+fn wire_settings(listen: &config::Listen) -> wire::Settings {
+    wire::Settings { obey_withdrawals: listen.obey_udp_withdrawals, ..wire::Settings::default() }
+}
+
+fn spool_settings(spool: &config::Spool) -> spool::Settings {
+    let defaults = spool::Settings::new(spool.dir.clone());
+    spool::Settings { max_bytes: spool.max_bytes, commit_interval: spool.commit_interval, ..defaults }
+}
+
+fn batch_settings(of: &config::Batch) -> BatchSettings {
+    let limits = batch::Limits { max_records: of.max_records, max_bytes: of.max_bytes };
+    BatchSettings { limits, max_delay: of.max_delay }
+}
+
+fn live(uplink: &config::Uplink, tls: Arc<tls::ClientConfig>) -> uplink::Live {
+    uplink::Live { endpoints: uplink.endpoints.clone(), max_rate: uplink.max_rate, tls }
+}
+
+/// Where the first shard listens, which is where all do: (decoded, unread).
+fn addresses(sockets: &[ingest::Sockets]) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let listeners = sockets.first().map(|sockets| sockets.listeners.as_slice()).unwrap_or_default();
+    let of = |usage| listeners.iter().filter(|it| it.usage == usage).map(|it| it.local).collect();
+    (of(ingest::Use::Flow), of(ingest::Use::Raw))
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

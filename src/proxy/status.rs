@@ -1,0 +1,268 @@
+//! What a running proxy tells: health, readiness, and `/status` with the ledger.
+
+use crate::admin::{LastReload, Subject};
+use crate::config;
+use crate::metrics::{self, Ingest};
+use crate::proto;
+use crate::shard::{ExporterRow, ExporterView};
+use crate::spool::{self, Spool};
+use crate::uplink;
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Exporters with a row of their own in `/status`, those heard last; the others share one.
+const SHOWN_EXPORTERS: usize = 1_000;
+
+/// What the proxy's parts count.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) ingest: Ingest,
+    pub(super) spool: spool::Metrics,
+    pub(super) uplink: uplink::Metrics,
+}
+
+impl Counters {
+    /// All of them under their names.
+    pub(super) fn registry(&self) -> Registry {
+        let mut registry = metrics::registry();
+        self.ingest.register(&mut registry);
+        self.spool.register(&mut registry);
+        self.uplink.register(&mut registry);
+        registry
+    }
+
+    /// The totals that the heartbeat carries.
+    pub(super) fn totals(&self) -> proto::Counters {
+        let (ingest, spool) = (&self.ingest, &self.spool);
+        proto::Counters {
+            datagrams_received: ingest.datagrams_received.get(),
+            records_decoded: ingest.records_decoded.get(),
+            records_batched: ingest.records_batched.get(),
+            records_committed: self.uplink.committed_records.get(),
+            records_skipped: spool.skipped_records.all().values().sum(),
+            records_dropped: ingest.records_dropped_total() + spool.all_dropped_records(),
+            datagrams_dropped_by_kernel: ingest.datagrams_dropped_by_kernel.get(),
+        }
+    }
+
+    /// The loss ledger: each term as it was counted, none a difference.
+    fn ledger(&self) -> Value {
+        let (ingest, spool) = (&self.ingest, &self.spool);
+        json!({
+            "datagrams": {
+                "received": ingest.datagrams_received.get(),
+                "accepted": ingest.datagrams_accepted.get(),
+                "truncated": ingest.datagrams_truncated.get(),
+                "unreadable": ingest.datagrams_unreadable.all(),
+                "dropped_by_kernel": ingest.datagrams_dropped_by_kernel.get(),
+            },
+            "sets": {
+                "decoded": ingest.sets_decoded.get(),
+                "undecoded": ingest.sets_undecoded.all(),
+                "undecoded_bytes": ingest.set_bytes_undecoded.get(),
+            },
+            "records": {
+                "decoded": ingest.records_decoded.get(),
+                "by_kind": ingest.records_by_kind.all(),
+                "dropped": ingest.records_dropped.all(),
+                "batched": ingest.records_batched.get(),
+            },
+            "raw_datagrams": {
+                "accepted": ingest.raw_accepted.get(),
+                "dropped": ingest.raw_dropped.all(),
+                "batched": ingest.raw_batched.get(),
+            },
+            "spool": {
+                "written_batches": spool.written_batches.get(),
+                "written_records": spool.written_records.get(),
+                "dropped_records": spool.dropped_records.all(),
+                "skipped_records": spool.skipped_records.all(),
+                "skipped_batches": spool.skipped_batches.all(),
+            },
+            "committed_records": self.uplink.committed_records.get(),
+        })
+    }
+}
+
+/// What is known of a running proxy.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) counters: Counters,
+    pub(super) registry: Registry,
+    pub(super) config: ArcSwap<config::Proxy>,
+    pub(super) spool: Spool,
+    pub(super) link: watch::Receiver<uplink::Link>,
+    pub(super) exporters: Vec<ExporterView>,
+    pub(super) udp: Vec<SocketAddr>,
+    pub(super) raw: Vec<SocketAddr>,
+    pub(super) admin: SocketAddr,
+    pub(super) started: Instant,
+    pub(super) started_ms: u64,
+    pub(super) reload: LastReload,
+}
+
+impl Facts {
+    fn spool_json(&self) -> Value {
+        let (usage, found, config) = (self.spool.usage(), self.spool.recovered(), self.config.load());
+        let lanes = self.spool.lanes();
+        let lanes = lanes.iter().map(|lane| {
+            json!({
+                "id": lane.id.to_string(),
+                "current": lane.current,
+                "oldest_seq": lane.oldest_seq,
+                "next_seq": lane.next_seq,
+                "acked_seq": lane.acked_seq,
+            })
+        });
+        json!({
+            "dir": config.spool.dir,
+            "writable": self.spool.writable(),
+            "max_bytes": config.spool.max_bytes,
+            "disk_bytes": usage.disk_bytes,
+            "memory_bytes": usage.memory_bytes,
+            "batches": usage.batches,
+            "oldest_received": usage.oldest_received,
+            "rejects_in_a_row": self.spool.rejects_in_a_row(),
+            "lanes": lanes.collect::<Vec<_>>(),
+            "found_at_start": {
+                "lanes": found.lanes,
+                "batches": found.batches,
+                "records": found.records,
+                "torn_bytes": found.torn_bytes,
+                "lost_batches": found.lost_batches,
+                "quarantined_files": found.quarantined_files,
+            },
+        })
+    }
+
+    fn exporters_json(&self) -> Value {
+        let rows = self.exporters.iter().flat_map(ExporterView::rows).collect();
+        let rows = shown(rows);
+        rows.iter().map(row_json).collect()
+    }
+}
+
+impl Subject for Facts {
+    fn metrics(&self) -> String {
+        metrics::text(&self.registry)
+    }
+
+    fn alive(&self) -> Result<(), String> {
+        // Sockets and spool were opened before the admin port answered; the process ends when one of them does.
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.spool.writable() {
+            Ok(())
+        } else {
+            Err("the spool takes nothing: its disk is full or fails".to_owned())
+        }
+    }
+
+    fn status(&self) -> Value {
+        let addresses = |of: &[SocketAddr]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
+        json!({
+            "role": "proxy",
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": self.started_ms,
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "listen": {
+                "udp": addresses(&self.udp),
+                "raw": addresses(&self.raw),
+                "shards": self.exporters.len(),
+            },
+            "admin": self.admin.to_string(),
+            "link": *self.link.borrow(),
+            "spool": self.spool_json(),
+            "ledger": self.counters.ledger(),
+            "exporters": self.exporters_json(),
+            "reload": self.reload.to_json(),
+        })
+    }
+}
+
+/// The rows heard last, and one for all others.
+fn shown(mut rows: Vec<ExporterRow>) -> Vec<ExporterRow> {
+    rows.sort_by_key(|row| (row.address.is_none(), std::cmp::Reverse(row.last_seen)));
+    let of_their_own = rows.iter().take(SHOWN_EXPORTERS).take_while(|row| row.address.is_some()).count();
+    let rest = rows.split_off(of_their_own);
+    rows.extend(rest.into_iter().reduce(|sum, row| ExporterRow {
+        address: None,
+        port: 0,
+        datagrams: sum.datagrams + row.datagrams,
+        records: sum.records + row.records,
+        options: sum.options + row.options,
+        raw: sum.raw + row.raw,
+        faults: sum.faults + row.faults,
+        first_seen: sum.first_seen.min(row.first_seen),
+        last_seen: sum.last_seen.max(row.last_seen),
+    }));
+    rows
+}
+
+fn row_json(row: &ExporterRow) -> Value {
+    json!({
+        "address": row.address.map_or_else(|| "other".to_owned(), |address| address.to_string()),
+        "port": row.port,
+        "datagrams": row.datagrams,
+        "records": row.records,
+        "options": row.options,
+        "raw": row.raw,
+        "faults": row.faults,
+        "first_seen": row.first_seen,
+        "last_seen": row.last_seen,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn row(host: u32) -> ExporterRow {
+        ExporterRow {
+            address: (host > 0).then(|| Ipv4Addr::from(host).into()),
+            port: 9,
+            datagrams: 2,
+            records: 3,
+            options: 0,
+            raw: 0,
+            faults: 0,
+            first_seen: 1_000,
+            last_seen: 1_000 + u64::from(host),
+        }
+    }
+
+    #[test]
+    fn exporters_heard_last_have_their_rows() {
+        let rows = shown((0..SHOWN_EXPORTERS as u32 + 6).map(row).collect());
+        assert_eq!(rows.len(), SHOWN_EXPORTERS + 1);
+        assert_eq!(rows[0].last_seen, 1_000 + SHOWN_EXPORTERS as u64 + 5);
+        let other = rows.last().unwrap();
+        assert_eq!((other.address, other.datagrams), (None, 12));
+        assert_eq!(row_json(other)["address"], "other");
+    }
+
+    #[test]
+    fn few_exporters_need_no_row_for_others() {
+        assert_eq!(shown(vec![row(1), row(2)]).len(), 2);
+        assert!(shown(Vec::new()).is_empty());
+        assert_eq!(shown(vec![row(0)]).len(), 1);
+    }
+
+    #[test]
+    fn the_ledger_shows_what_was_counted() {
+        let counters = Counters::default();
+        counters.ingest.count_decoded(5, 1);
+        counters.ingest.records_dropped.add("queue_full", 2);
+        let ledger = counters.ledger();
+        assert_eq!(ledger["records"]["decoded"], 6);
+        assert_eq!(ledger["records"]["dropped"]["queue_full"], 2);
+        assert_eq!(counters.totals().records_dropped, 2);
+    }
+}
