@@ -1,0 +1,268 @@
+//! The rig: a temporary folder with a CA, a proxy and a collector as real processes, and the records that
+//! come out of the far end.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::{Process, flowproxy, flowproxy_command};
+use super::{loopback_socket, wait_for, wait_until};
+
+/// The name in the proxy's certificate.
+pub const PROXY_NAME: &str = "site-1.example";
+
+/// A folder of configs, certificates, spool and output; the ends are started and stopped over it.
+pub struct Rig {
+    dir: TempDir,
+    collector_port: u16,
+}
+
+impl Rig {
+    /// Makes the folder with a CA and a certificate for each end.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let certs = dir.path().join("certs");
+        let certs = certs.to_str().expect("a path in UTF-8");
+        let server = ["--server", "--dns", "localhost", "--ip", "127.0.0.1"];
+        certificate(&["ca", "--out", certs]);
+        certificate(&[&["issue", "--ca", certs, "--name", "collector"], server.as_slice()].concat());
+        certificate(&["issue", "--ca", certs, "--name", PROXY_NAME]);
+        Rig { dir, collector_port: free_tcp_port() }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Where the collector is reached.
+    pub fn endpoint(&self) -> String {
+        format!("https://localhost:{}", self.collector_port)
+    }
+
+    /// Starts a collector with these sinks (TOML tables) and waits until it is healthy.
+    pub fn collector(&self, sinks: &str) -> End {
+        let config = format!(
+            "listen = \"127.0.0.1:{}\"\n\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n{sinks}",
+            self.collector_port,
+            tls("collector"),
+        );
+        let end = self.start("collect", "collector.toml", &config);
+        end.wait_healthy();
+        end
+    }
+
+    /// Starts a collector that writes `out/flows.jsonl`.
+    pub fn jsonl_collector(&self) -> End {
+        self.collector("[sink.jsonl]\npath = \"out/flows.jsonl\"\n")
+    }
+
+    /// Starts a proxy that listens as `listen` says (the lines of that table) and waits until it is healthy.
+    pub fn proxy_listening(&self, listen: &str) -> End {
+        self.proxy_to(listen, &self.endpoint())
+    }
+
+    /// The same with another far end.
+    pub fn proxy_to(&self, listen: &str, endpoint: &str) -> End {
+        let end = self.start("run", "proxy.toml", &self.proxy_config(listen, endpoint));
+        end.wait_healthy();
+        end
+    }
+
+    /// Starts a proxy with one UDP listener and waits until it is healthy.
+    pub fn proxy(&self) -> End {
+        self.proxy_listening("udp = [\"127.0.0.1:0\"]")
+    }
+
+    /// The text of a proxy's config.
+    pub fn proxy_config(&self, listen: &str, endpoint: &str) -> String {
+        format!(
+            "[listen]\n{listen}\nshards = 1\n\n[uplink]\nendpoint = \"{endpoint}\"\n\n{}\n\
+             [spool]\ndir = \"spool\"\n\n[batch]\nmax_delay = \"50ms\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+            tls(PROXY_NAME),
+        )
+    }
+
+    /// Writes `config` to `file` and starts `flowproxy COMMAND -c file`, without waiting for anything.
+    pub fn start(&self, command: &str, file: &str, config: &str) -> End {
+        let path = self.path(file);
+        std::fs::write(&path, config).expect("config file");
+        let log = self.path(&format!("{command}.log"));
+        let process = Process::start(flowproxy_command().arg(command).arg("-c").arg(&path), &log);
+        End { process }
+    }
+
+    /// All records that the far end has written, in order: rotated files first, then the live one. A last line
+    /// that is still being written is left out.
+    pub fn records(&self) -> Vec<Value> {
+        let mut files = files_in(&self.path("out"), "flows-");
+        files.push(self.path("out/flows.jsonl"));
+        let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+        texts.flat_map(|text| complete_lines(&text)).collect()
+    }
+
+    /// Waits until the far end has written at least `count` records of kind "data" and gives all of that kind.
+    pub fn wait_data_records(&self, count: usize) -> Vec<Value> {
+        wait_for(&format!("{count} records at the far end, {} there", self.records().len()), || {
+            let records = data_records(self.records());
+            (records.len() >= count).then_some(records)
+        })
+    }
+}
+
+/// The flow records among `records`.
+pub fn data_records(records: Vec<Value>) -> Vec<Value> {
+    records.into_iter().filter(|record| record["kind"] == "data").collect()
+}
+
+fn complete_lines(text: &str) -> Vec<Value> {
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse =
+        |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+    complete.lines().map(parse).collect()
+}
+
+fn files_in(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.expect("folder entry").path());
+    let has_prefix =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    let mut files: Vec<PathBuf> = paths.filter(has_prefix).collect();
+    files.sort();
+    files
+}
+
+fn tls(name: &str) -> String {
+    format!("[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{name}.pem\"\nkey = \"certs/{name}.key\"\n")
+}
+
+fn certificate(arguments: &[&str]) {
+    let output = flowproxy(&[&["certs"], arguments].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "certs {arguments:?}: {}\n{errors}", output.status);
+}
+
+/// A port that nobody listens on, below those that the system gives out by itself.
+pub fn free_tcp_port() -> u16 {
+    let seed = std::process::id() as usize + loopback_socket().local_addr().expect("address").port() as usize;
+    let candidates = (0..2_000).map(|step| 12_000 + ((seed * 37 + step * 13) % 18_000) as u16);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.filter(|port| *port > 1024).find(is_free).expect("a free TCP port")
+}
+
+/// One end, running.
+pub struct End {
+    pub process: Process,
+}
+
+impl End {
+    /// An address that the process has logged as the field `name`.
+    pub fn logged_address(&self, name: &str) -> SocketAddr {
+        wait_for(&format!("{name} in the log"), || self.try_logged_address(name))
+    }
+
+    fn try_logged_address(&self, name: &str) -> Option<SocketAddr> {
+        let log = self.process.log();
+        let (_, after) = log.split_once(&format!(" {name}="))?;
+        after.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Where metrics and health are.
+    pub fn admin(&self) -> SocketAddr {
+        self.logged_address("admin")
+    }
+
+    /// Where the proxy takes flow.
+    pub fn udp(&self) -> SocketAddr {
+        self.logged_address("udp")
+    }
+
+    /// Status code and body of an admin page; `None` while nobody answers.
+    pub fn try_get(&self, page: &str) -> Option<(u16, String)> {
+        get(self.try_logged_address("admin")?, page)
+    }
+
+    /// Status code and body of an admin page.
+    pub fn get(&self, page: &str) -> (u16, String) {
+        get(self.admin(), page).unwrap_or_else(|| panic!("no answer to {page}"))
+    }
+
+    pub fn wait_healthy(&self) {
+        wait_until("a healthy process", || self.try_get("/healthz").is_some_and(|(status, _)| status == 200));
+    }
+
+    /// The process's /status.
+    pub fn status(&self) -> Value {
+        let (code, body) = self.get("/status");
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).expect("/status is JSON")
+    }
+
+    /// The value of a metric, added up over its labels; 0 if it is not there.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, body) = self.get("/metrics");
+        samples(&body)
+            .filter(|(series, _)| series.split('{').next() == Some(name))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    /// The terms of the proxy's ledger add up: what was read from the sockets, and what was decoded, is somewhere. To be
+    /// asked when no batch is open.
+    pub fn assert_ledger(&self) {
+        let sum =
+            |names: &[&str]| names.iter().map(|name| self.metric(&format!("flowproxy_{name}"))).sum::<u64>();
+        let datagrams =
+            ["datagrams_accepted_total", "datagrams_truncated_total", "datagrams_unreadable_total"];
+        let read = sum(&datagrams) + sum(&["datagrams_shed_total"]);
+        assert_eq!(
+            sum(&["datagrams_received_total"]),
+            read,
+            "datagrams received = accepted + truncated + unreadable + shed"
+        );
+        let decoded = sum(&["records_decoded_total"]);
+        wait_until(&format!("{decoded} records decoded = dropped + batched"), || {
+            sum(&["records_dropped_total", "batch_records_total"]) == decoded
+        });
+    }
+
+    /// Waits until a metric has reached `value`.
+    pub fn wait_metric(&self, name: &str, value: u64) {
+        wait_until(&format!("{name} at {value}, now {}", self.metric(name)), || self.metric(name) >= value);
+    }
+
+    /// Sends datagrams to the proxy's UDP port from one socket, slowly enough that the kernel drops none.
+    pub fn feed(&self, from: &std::net::UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) {
+        let before = self.metric("flowproxy_datagrams_received_total");
+        let mut sent = 0;
+        for some in datagrams.chunks(64) {
+            for datagram in some {
+                from.send_to(datagram, to).expect("send to loopback");
+            }
+            sent += some.len() as u64;
+            self.wait_metric("flowproxy_datagrams_received_total", before + sent);
+        }
+    }
+}
+
+fn samples(body: &str) -> impl Iterator<Item = (&str, u64)> {
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        Some((series, value.parse::<f64>().ok()? as u64))
+    })
+}
+
+fn get(address: SocketAddr, page: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
