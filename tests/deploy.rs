@@ -88,3 +88,17 @@ fn the_manifest_holds_a_config_that_can_be_read() {
     let words: Vec<String> = serde_json::from_str(args).unwrap();
     cli::Arguments::try_parse_from(["flowproxy".to_owned()].into_iter().chain(words)).unwrap();
 }
+
+/// The tables of options in README.md are those of `config::options`. When they are not, the failure shows what has
+/// to stand there.
+#[test]
+fn the_readme_has_every_option() {
+    let Ok(readme) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")) else {
+        println!("skipped: there is no README.md beside Cargo.toml");
+        return;
+    };
+    for role in [config::Role::Proxy, config::Role::Collector] {
+        let table = config::options::markdown(role);
+        assert!(readme.contains(&table), "README.md must have, for the {}:\n\n{table}", role.label());
+    }
+}
