@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod collect;
+mod demo;
 pub mod logging;
 mod run;
 mod signals;
@@ -23,6 +24,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch it work: a mesh of hosts, a proxy and a collector in one process, with nothing to set up
+    Demo(demo::Arguments),
     /// Take flow from exporters and forward it to a collector (the proxy)
     Run(ConfigFile),
     /// Take flow from proxies and write it to sinks (the collector)
@@ -82,6 +85,7 @@ impl Failure {
 /// Does what the user asked for.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
+        Command::Demo(options) => demo::demo(options, &arguments.log),
         Command::Run(file) => run::run(&file.config, &arguments.log),
         Command::Collect(file) => collect::collect(&file.config, &arguments.log),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),

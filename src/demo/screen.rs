@@ -1,5 +1,6 @@
 //! Where the demo shows how it goes: a table that is drawn anew on a terminal, or else lines on stderr.
 
+use super::Show;
 use super::view::{Look, Scene, line, table};
 use std::io::{self, IsTerminal, Write};
 use terminal_size::{Height, Width, terminal_size};
@@ -11,36 +12,41 @@ const HOME: &str = "\x1b[H";
 const CLEAR_TO_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// The table, or lines.
+/// Where it is shown; [`Show::Table`] only if there is a terminal.
 #[derive(Debug)]
 pub struct Screen {
-    is_table: bool,
+    show: Show,
 }
 
 impl Screen {
-    /// A table if stdout is a terminal and not wanted for other things.
-    pub fn open(stdout_is_taken: bool) -> Screen {
-        let is_table = !stdout_is_taken && io::stdout().is_terminal();
-        if is_table {
+    /// Takes the terminal for the table, if it is wanted and there is one.
+    pub fn open(wanted: Show) -> Screen {
+        let show = match wanted {
+            Show::Table if !io::stdout().is_terminal() => Show::Lines,
+            wanted => wanted,
+        };
+        if show == Show::Table {
             put(&mut io::stdout().lock(), ENTER);
         }
-        Screen { is_table }
+        Screen { show }
     }
 
     /// Shows the newest look; `before` is an earlier one that rates are taken from.
     pub fn show(&self, scene: &Scene, now: &Look, before: &Look) {
-        if !self.is_table {
-            put(&mut io::stderr().lock(), &format!("{}\n", line(now, before)));
-            return;
+        match self.show {
+            Show::Table => {
+                let rows = terminal_size().map_or(24, |(Width(_), Height(rows))| usize::from(rows));
+                put(&mut io::stdout().lock(), &frame(&table(scene, now, before), rows));
+            }
+            Show::Lines => put(&mut io::stderr().lock(), &format!("{}\n", line(now, before))),
+            Show::Nothing => {}
         }
-        let rows = terminal_size().map_or(24, |(Width(_), Height(rows))| usize::from(rows));
-        put(&mut io::stdout().lock(), &frame(&table(scene, now, before), rows));
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        if self.is_table {
+        if self.show == Show::Table {
             put(&mut io::stdout().lock(), LEAVE);
         }
     }

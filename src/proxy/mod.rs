@@ -178,6 +178,11 @@ impl Running {
         &self.facts.counters.uplink
     }
 
+    /// How the link to the collector stands.
+    pub fn link(&self) -> uplink::Link {
+        self.facts.link.borrow().clone()
+    }
+
     /// What the spool holds.
     pub fn spool(&self) -> &Spool {
         &self.facts.spool
