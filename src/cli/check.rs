@@ -1,6 +1,6 @@
 //! `flowproxy check`: reads a config and the files it names, starts nothing.
 
-use super::{Failure, tls_files};
+use super::Failure;
 use crate::config::{self, Collector, Config, Proxy, size_text};
 use crate::tls;
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::path::Path;
 pub fn check(file: &Path) -> Result<String, Failure> {
     match config::either(file)? {
         Config::Proxy(proxy) => {
-            tls::load_client(&tls_files(&proxy.tls))?;
+            tls::load_client(&(&proxy.tls).into())?;
             Ok(of_proxy(file, &proxy))
         }
         Config::Collector(collector) => {
-            tls::load_server(&tls_files(&collector.tls))?;
+            tls::load_server(&(&collector.tls).into())?;
             Ok(of_collector(file, &collector))
         }
     }

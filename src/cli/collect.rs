@@ -1,7 +1,7 @@
 //! `flowproxy collect`: the collector and its admin port, until a signal ends them.
 
 use super::signals::{Signals, Wish};
-use super::{Failure, logging, tls_files};
+use super::{Failure, logging};
 use crate::admin::{self, LastReload, Subject};
 use crate::collector::{self, Metrics, View, sinks};
 use crate::config::{self, Collector, Faults};
@@ -81,7 +81,7 @@ async fn start(config: &Collector) -> Result<(collector::Running, Arc<Facts>), F
 }
 
 fn settings(config: &Collector) -> Result<collector::Settings, Failure> {
-    let tls = tls::load_server(&tls_files(&config.tls))?;
+    let tls = tls::load_server(&(&config.tls).into())?;
     let mut settings = collector::Settings::new(config.listen, tls, &config.state_dir);
     settings.allow = config.allow.iter().cloned().collect();
     settings.drain_time = config.shutdown.deadline;
@@ -111,7 +111,7 @@ fn reload(
             fixed.join(", ")
         ));
     }
-    let tls = tls::load_server(&tls_files(&new.tls)).map_err(|error| error.to_string())?;
+    let tls = tls::load_server(&(&new.tls).into()).map_err(|error| error.to_string())?;
     running.set_tls(tls);
     Ok(new)
 }

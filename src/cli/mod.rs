@@ -93,9 +93,5 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn tls_files(tls: &config::Tls) -> tls::Files {
-    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
-}
-
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ pub enum StartError {
 /// # Errors
 /// When a file, an address or the spool cannot be used; nothing of it runs then.
 pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
-    let tls = tls::load_client(&files(&config.tls))?;
+    let tls = tls::load_client(&(&config.tls).into())?;
     let sockets = ingest::bind(&listen(&config.listen))?;
     let (udp, raw) = addresses(&sockets);
     let listener = admin::bind(config.admin.listen).await?;
@@ -235,7 +235,7 @@ impl Running {
                 fixed.join(", ")
             ));
         }
-        let tls = tls::load_client(&files(&new.tls)).map_err(|error| error.to_string())?;
+        let tls = tls::load_client(&(&new.tls).into()).map_err(|error| error.to_string())?;
         let changed = old.differences(&new);
         self.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.store(Arc::new(live(&new.uplink, tls)));
@@ -347,8 +347,10 @@ fn announce(facts: &Facts) {
     tracing::info!(admin = %facts.admin, "Answering /metrics, /healthz, /readyz and /status");
 }
 
-fn files(tls: &config::Tls) -> tls::Files {
-    tls::Files { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
+impl From<&config::Tls> for tls::Files {
+    fn from(tls: &config::Tls) -> Self {
+        Self { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
+    }
 }
 
 fn listen(listen: &config::Listen) -> ingest::Settings {

@@ -75,10 +75,9 @@ use bytes::Bytes;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use storage::Storage;
 
 mod budget;
 mod cursor;
@@ -156,16 +155,6 @@ impl Settings {
             memory_bytes: 16 << 20,
             keep_free_bytes: None,
         }
-    }
-
-    /// The default budget for a spool in `dir`: the smaller of 8 GiB and a quarter of its file system. The
-    /// folder itself need not be there yet.
-    ///
-    /// # Errors
-    /// The file system cannot be asked.
-    pub fn default_max_bytes(dir: &Path) -> io::Result<u64> {
-        let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
-        Ok((storage::Disk.room(existing)?.total / 4).clamp(8 << 20, 8 << 30))
     }
 }
 

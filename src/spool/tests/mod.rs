@@ -1,6 +1,6 @@
 //! The spool as its neighbours see it, on a real folder.
 
-use super::storage::Disk;
+use super::storage::{Disk, Storage};
 use super::*;
 use crate::batch::{Sealed, Share};
 use crate::flow::Exporter;
