@@ -2,7 +2,13 @@
 //!
 //! `decode` reads datagrams and drops the rows; `seal` also gathers them, writes the planes and packs them with
 //! zstd; `json` is the collector's side, from payload to JSON lines. Throughput is in records.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a benchmark, not the product")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark, not the product"
+)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flowproxy::batch::{Builder, Packer, Sealed, read};

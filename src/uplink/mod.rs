@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`run`] keeps one connection: it tries the endpoints in turn and waits longer after each failure
-//! ([`backoff`]). What is sent and when is [`session`]'s; `drive` is its hands. A payload is never copied
+//! (`backoff`). What is sent and when is `session`'s; `drive` is its hands. A payload is never copied
 //! here: what is in flight is the spool's memory, counted. Batches that have left that memory are read from
 //! disk on a thread for blocking work; while nothing is behind, no thread is changed and no timer is set.
 //!

@@ -5,7 +5,7 @@
 //! may see the datagrams of the last group twice. The datagrams come from the collector's own address.
 //!
 //! Batches come in bursts, and a receiver's socket buffer holds about a hundred datagrams by default. So they
-//! are sent at most [`Settings::max_rate`] a second to each address, in bursts of at most [`BURST`].
+//! are sent at most [`Settings::max_rate`] a second to each address, in bursts of at most `BURST`.
 
 use super::{Sink, SinkError, Taken};
 use crate::batch::Kind;

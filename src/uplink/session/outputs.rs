@@ -22,7 +22,7 @@ pub struct Facts {
 pub enum Output {
     /// Send this.
     Send(ClientMessage),
-    /// The collector keeps its marks in this store: [`Session::store_taken`] if that is right. Nothing is
+    /// The collector keeps its marks in this store: `Session::store_taken` if that is right. Nothing is
     /// sent before.
     Store(bytes::Bytes),
     /// The collector has opened this lane, nothing of it was sent on this connection yet.
