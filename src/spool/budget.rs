@@ -20,8 +20,10 @@ use std::path::PathBuf;
 
 /// Freed files that are kept to be written over.
 const MAX_SPARES: usize = 2;
-/// Rows of one lane that keep the records of each number. More are drawn together, with their sums alone.
-const MAX_DETAILED_ROWS: usize = 64;
+/// Rows of dropped batches that one lane has. More are drawn together.
+const MAX_ROWS: usize = 16;
+/// Numbers of which a lane's rows keep the records of each. Of more there are sums alone.
+const MAX_DETAILS: usize = 64 << 10;
 
 /// Records of each address.
 pub fn per_exporter<'a>(shares: impl Iterator<Item = &'a Share>) -> Vec<(IpAddr, u64)> {
@@ -210,12 +212,21 @@ fn count(shared: &Shared, lane: LaneId, segment: &Segment, rows: &mut [SkipRow])
     Ok(())
 }
 
-/// A long outage drops without end: rows behind the first few that follow each other become one. Its sums
-/// stay exact; the collector's mark cannot stand in the middle of it, as nothing of it was ever sent.
+/// A long outage drops without end: rows behind the first that follow each other become one, and give up the
+/// records of each number. Their sums stay exact; the collector's mark cannot stand in the middle of one, as
+/// nothing of it was ever sent.
 fn draw_together(shared: &Shared, lane: LaneId) {
     let mut state = shared.state();
     let Some(lane) = state.lane(lane) else { return };
-    while lane.rows.len() > MAX_DETAILED_ROWS {
+    let mut details: usize = lane.rows.iter().map(|row| row.records_per_seq.len()).sum();
+    for row in lane.rows.iter_mut().skip(1) {
+        if details <= MAX_DETAILS {
+            break;
+        }
+        details -= row.records_per_seq.len();
+        row.records_per_seq = Vec::new();
+    }
+    while lane.rows.len() > MAX_ROWS {
         let pairs = lane.rows.windows(2).skip(1);
         let joins = |pair: &[SkipRow]| match pair {
             [a, b] => a.reason == Reason::Dropped && b.reason == a.reason && a.to + 1 == b.from,
@@ -226,7 +237,7 @@ fn draw_together(shared: &Shared, lane: LaneId) {
         let Some(first) = lane.rows.get_mut(place + 1) else { return };
         first.to = second.to;
         first.digest = second.digest;
-        first.records_per_seq.clear();
+        first.records_per_seq = Vec::new();
         let mut counts: BTreeMap<_, _> = first.counts_per_exporter.drain(..).collect();
         for (address, records) in second.counts_per_exporter {
             *counts.entry(address).or_insert(0) += records;

@@ -54,11 +54,12 @@
 //! |---|---|
 //! | the process is killed | what was written is there; the last segment has no footer and is read through at the next start |
 //! | power is lost | frames since the last commit (`commit_interval`, 1 MiB) may be missing: the lane ends at its last good frame |
-//! | the last frame is cut off | its bytes are counted and left; its number was never durable |
+//! | the last frame is cut off | its bytes are counted and left; its number was never durable. Alone in its segment, it goes to quarantine |
 //! | a segment was being made | `unfinished.new` is removed |
 //! | a crash comes between unlink and anything else | the position was durable before: the next start goes on |
 //! | a frame is damaged, others follow | found by magic, CRC and order of numbers on the grid of 8 B; the bytes are copied to quarantine, the numbers become `Skip{damaged}` |
 //! | a segment's header is damaged | the file goes to quarantine, its numbers become `Skip{lost}` |
+//! | the medium cannot read some bytes (EIO) | a frame there counts as damaged; a segment whose header is there is left out, its numbers become `Skip{lost}` |
 //! | a segment has gone | `Skip{lost}` for what was not acked of it |
 //! | one slot of `positions` is damaged | the other one holds; acked batches are sent again, the collector's mark filters them |
 //! | both are | lanes are found from segments; as above |

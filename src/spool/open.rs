@@ -76,6 +76,15 @@ pub fn open(
         ..State::default()
     };
     write_down(&mut journal, &state, &metrics);
+    tracing::info!(
+        folder = %dir.display(),
+        lanes = recovered.lanes,
+        batches = recovered.batches,
+        torn_bytes = recovered.torn_bytes,
+        lost_batches = recovered.lost_batches,
+        quarantined_files = recovered.quarantined_files,
+        "The spool is open"
+    );
     let queue = Arc::new(Queue::new(settings.queue_bytes));
     let sender = Sender::new(queue.clone());
     let shared = Arc::new(Shared {
@@ -231,7 +240,15 @@ impl<'a> Finds<'a> {
             return Ok(None);
         };
         let file = self.storage.open(&self.dir.join(&entry.name), Mode::Read)?;
-        match read::segment_header(file.as_ref())? {
+        let header = match read::segment_header(file.as_ref()) {
+            Err(error) if read::is_media_fault(&error) => {
+                // It stays where it is: another start, or another controller, may read it.
+                tracing::error!(name = entry.name, %error, "A segment's header cannot be read: left out");
+                return Ok(None);
+            }
+            header => header?,
+        };
+        match header {
             Ok(header) if parse_name(&entry.name) == Some((header.lane, header.first_seq)) => {
                 return Ok(Some(header));
             }
@@ -242,11 +259,15 @@ impl<'a> Finds<'a> {
             Ok(_) => tracing::error!(name = entry.name, "A segment is not what its name says: quarantine"),
             Err(fault) => tracing::error!(name = entry.name, %fault, "A segment's header: quarantine"),
         }
-        self.recovered.quarantined_files += 1;
-        if let Err(error) = quarantine::take(self.storage.as_ref(), self.dir, &entry.name, bytes) {
-            tracing::error!(name = entry.name, %error, "It could not be moved to quarantine");
-        }
+        self.put_away(&entry.name, bytes);
         Ok(None)
+    }
+
+    fn put_away(&mut self, name: &str, bytes: u64) {
+        self.recovered.quarantined_files += 1;
+        if let Err(error) = quarantine::take(self.storage.as_ref(), self.dir, name, bytes) {
+            tracing::error!(name, %error, "A segment could not be moved to quarantine");
+        }
     }
 
     /// Takes up a segment: what its footer says, or what reading it through gives. It ends before the next.
@@ -268,7 +289,12 @@ impl<'a> Finds<'a> {
             }
         };
         if footer.frames == 0 {
-            let _ = self.storage.remove(&path);
+            // Nothing was ever durable in it. A first frame that was cut off is kept for people.
+            if file.len()? > footer.end {
+                self.put_away(&super::segment::file_name(header.lane, header.first_seq), file.len()?);
+            } else {
+                let _ = self.storage.remove(&path);
+            }
             return Ok(());
         }
         let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));

@@ -18,6 +18,14 @@ const CHECK_WINDOW_BYTES: usize = 256 << 10;
 /// look like headers but are not could otherwise make the search as long as they like.
 const SEARCH_FACTOR: u64 = 16;
 
+/// What is read at once where the disk cannot read.
+const UNREADABLE_BYTES: usize = 4 << 10;
+
+/// Whether the medium failed to give bytes back that it once took (EIO): damage, and no passing trouble.
+pub fn is_media_fault(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// The header of a segment file.
 ///
 /// # Errors
@@ -35,7 +43,10 @@ pub fn segment_header(file: &dyn StorageFile) -> io::Result<Result<SegmentHeader
 pub fn footer(file: &dyn StorageFile, header: &SegmentHeader) -> io::Result<Option<Footer>> {
     let Some(at) = file.len()?.checked_sub(FOOTER_BYTES as u64) else { return Ok(None) };
     let mut bytes = [0; FOOTER_BYTES];
-    file.read_at(&mut bytes, at)?;
+    match file.read_at(&mut bytes, at) {
+        Err(error) if is_media_fault(&error) => return Ok(None),
+        read => read?,
+    };
     let footer = Footer::decode(&bytes, Seed::new(header.lane, header.first_seq));
     Ok(footer.ok().filter(|footer| footer.end == at && footer.last_seq >= header.first_seq))
 }
@@ -53,7 +64,7 @@ impl Frame {
     /// Reads and checks the frame that stands at `offset` and is at most `len` bytes long.
     ///
     /// # Errors
-    /// Outer: the disk's. Inner: what is wrong with the bytes.
+    /// Outer: the disk's. Inner: what is wrong with the bytes; those that cannot be read count as missing.
     pub fn read(
         file: &dyn StorageFile,
         seed: Seed,
@@ -61,7 +72,10 @@ impl Frame {
         len: usize,
     ) -> io::Result<Result<Self, Fault>> {
         let mut bytes = vec![0; len.min(MAX_FRAME_BYTES)];
-        let read = file.read_at(&mut bytes, offset)?;
+        let read = match file.read_at(&mut bytes, offset) {
+            Err(error) if is_media_fault(&error) => 0,
+            read => read?,
+        };
         bytes.truncate(read);
         Ok(frame::check(&bytes, seed).map(|header| Self { header, bytes: bytes.into() }))
     }
@@ -227,9 +241,18 @@ impl<'a> Walk<'a> {
         if !(held.contains(&offset) && offset + len as u64 <= held.end) {
             let least = if self.check_all { CHECK_WINDOW_BYTES } else { HEADER_WINDOW_BYTES };
             self.window.resize(len.max(least), 0);
-            let read = self.file.read_at(&mut self.window, offset)?;
-            self.window.truncate(read);
             self.window_at = offset;
+            match self.file.read_at(&mut self.window, offset) {
+                Ok(read) => self.window.truncate(read),
+                Err(error) if is_media_fault(&error) => {
+                    self.window.clear();
+                    self.window.resize(UNREADABLE_BYTES, 0);
+                }
+                Err(error) => {
+                    self.window.clear();
+                    return Err(error);
+                }
+            }
         }
         let start = usize::try_from(offset - self.window_at).unwrap_or(usize::MAX);
         let end = start.saturating_add(len).min(self.window.len());

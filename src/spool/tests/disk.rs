@@ -143,3 +143,44 @@ fn a_segment_is_whole_before_it_has_its_name() {
     let named = log.iter().position(|entry| entry.starts_with("name seg-")).unwrap();
     assert_eq!(log[named - 1], "sync unfinished.new");
 }
+
+#[test]
+fn a_bad_sector_costs_one_batch() {
+    let dir = folder();
+    let (running, faults) = start(dir.path());
+    running.store(&large(1..=15));
+    for bad in [250_000, 100_300] {
+        faults.bad_sector.store(bad, Ordering::SeqCst);
+        let found = all(&running.spool, &running.lane());
+        assert_eq!(found.len(), 15);
+        let hit = bad / 100_160 + 1;
+        for (seq, fetched) in &found {
+            match fetched {
+                Fetched::Skip(row) => assert_eq!((row.to, row.reason), (*seq, Reason::Damaged)),
+                batch => assert_sent(batch, &sealed(*seq as u32, 100_000)),
+            }
+        }
+        assert!(matches!(found[&hit], Fetched::Skip(_)), "{hit}");
+    }
+    assert_eq!(running.metrics.skipped_batches.get("damaged"), 2);
+}
+
+#[test]
+fn a_start_gets_past_a_bad_sector() {
+    for bad in [10, 150_000, 1_002_000] {
+        let dir = folder();
+        let (running, _) = start(dir.path());
+        running.store(&large(1..=15));
+        let lane = running.lane().id;
+        drop(running.end());
+        let disk = Faulty::default();
+        disk.0.bad_sector.store(bad, Ordering::SeqCst);
+        let again = Running::start_on(Arc::new(disk), settings(dir.path()));
+        let view = again.spool.lanes()[0];
+        assert_eq!((view.id, view.next_seq), (lane, 16), "{bad}");
+        let found = all(&again.spool, &view);
+        let batches = found.values().filter(|fetched| matches!(fetched, Fetched::Batch(_))).count();
+        // Without its header nothing of a segment is believed.
+        assert!(if bad < 64 { batches == 0 } else { batches >= 13 }, "{bad}: {batches}");
+    }
+}

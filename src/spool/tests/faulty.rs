@@ -17,6 +17,8 @@ pub struct Faults {
     pub full: AtomicBool,
     /// No file may be changed or removed.
     pub read_only: AtomicBool,
+    /// Reads of segments that touch this offset fail with EIO; 0 is none.
+    pub bad_sector: AtomicU64,
     /// What was synced, renamed and removed, in order.
     pub log: Mutex<Vec<String>>,
 }
@@ -95,6 +97,11 @@ impl Storage for Faulty {
 
 impl StorageFile for FaultyFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let bad = self.faults.bad_sector.load(Ordering::SeqCst);
+        let segment = self.path.to_string_lossy().contains("seg-");
+        if bad > 0 && segment && (offset..offset + buf.len() as u64).contains(&bad) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.file.read_at(buf, offset)
     }
 

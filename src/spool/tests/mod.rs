@@ -14,6 +14,7 @@ mod course;
 mod damage;
 mod disk;
 mod faulty;
+mod seasons;
 
 /// A folder in memory where there is one: these tests sync a lot.
 fn folder() -> TempDir {
@@ -100,7 +101,10 @@ impl Running {
 
     /// Leaves what a killed process leaves: the files as they are now.
     fn kill(self, dir: &Path) -> TempDir {
+        // Nothing is removed meanwhile: a copy is to be of one moment.
+        let journal = self.spool.shared.journal();
         let image = image(dir);
+        drop(journal);
         self.end();
         image
     }
