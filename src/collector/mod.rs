@@ -308,6 +308,7 @@ pub async fn start(
     let (orders, requests) = mpsc::channel(WAITING_ORDERS);
     let commit = spawn_commit(Commit::new(parts), requests, alone.clone(), stop.clone())?;
 
+    announce(address, &allow);
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let tls = Arc::new(ArcSwap::new(tls));
     let door = Door {
@@ -318,9 +319,6 @@ pub async fn start(
         metrics: metrics.clone(),
         cut: cut.clone(),
     };
-    if allow.is_empty() {
-        tracing::info!("No list of identities: every proxy with a certificate of the CA is taken");
-    }
     let shared = Shared {
         orders,
         budget: Arc::new(Semaphore::new(budget_bytes(&limits))),
@@ -339,7 +337,6 @@ pub async fn start(
     };
     let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit };
     let supervisor = Some(tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared)))));
-    tracing::info!(%address, "Listening for proxies");
     let view = View { address, mark_store_id, started_ms: unix_ms(), registry, health };
     Ok(Running { view, tls, stop, supervisor })
 }
@@ -349,6 +346,13 @@ fn session_limits(limits: &Limits) -> session::Limits {
         lanes: limits.lanes_per_stream,
         payload_bytes: MAX_PAYLOAD_BYTES,
         plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
+    }
+}
+
+fn announce(address: SocketAddr, allow: &BTreeSet<String>) {
+    tracing::info!(%address, "Listening for proxies");
+    if allow.is_empty() {
+        tracing::info!("No list of identities: every proxy with a certificate of the CA is taken");
     }
 }
 

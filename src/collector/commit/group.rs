@@ -6,6 +6,7 @@ use crate::collector::lane::Row;
 use crate::collector::marks::{BatchKey, LaneKey, Redo};
 use crate::collector::session::{self, Outcome, Rejection, Skip};
 use crate::collector::sinks::Taken;
+use crate::proto::Codec;
 use crate::proto::reject::Reason;
 use crate::tls::Identity;
 use std::collections::BTreeMap;
@@ -102,33 +103,10 @@ impl Commit {
         if let Err(error) = self.parts.deaths.begin(&key) {
             tracing::warn!(%error, "The batch being decoded could not be noted");
         }
-        let text_before = group.text.len();
-        let has_file = self.parts.file.is_some();
-        let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let read = batch::read::open(codec, batch.plain_size, &batch.payload)?;
-            if has_file && read.kind() == Kind::Records {
-                crate::flow::record::write_lines(&mut group.text, &read);
-            }
-            Ok::<_, batch::read::Error>(read)
-        }));
-        let read = match read {
-            Ok(Ok(read)) => read,
-            Ok(Err(error)) if error.is_too_large() => {
-                return Err(reject(seq, Reason::TooLarge, &error.to_string()));
-            }
-            Ok(Err(error)) => return Err(reject(seq, Reason::Malformed, &error.to_string())),
-            Err(_) => {
-                group.text.truncate(text_before);
-                return Err(reject(
-                    seq,
-                    Reason::Malformed,
-                    "the collector could not decode it (a panic, caught)",
-                ));
-            }
-        };
+        let read = read_and_render(codec, &batch, self.parts.file.is_some(), &mut group.text)?;
         let (kind, records) = (read.kind(), read.records());
         let wanted = self.parts.sinks.iter().any(|sink| sink.takes(kind));
-        let written = has_file && kind == Kind::Records;
+        let written = self.parts.file.is_some() && kind == Kind::Records;
         if !wanted && !written {
             self.note_unwanted(kind);
         }
@@ -143,6 +121,34 @@ impl Commit {
             group.taken.push(Taken { identity, lane, seq, records, batch: read, codec, plain_size, payload });
         }
         Ok(())
+    }
+}
+
+/// Opens the batch and, for the file, appends its records to `text`, which stays as it was when that fails.
+fn read_and_render(
+    codec: Codec,
+    batch: &session::Batch,
+    has_file: bool,
+    text: &mut Vec<u8>,
+) -> Result<batch::read::Batch, Rejection> {
+    let text_before = text.len();
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let read = batch::read::open(codec, batch.plain_size, &batch.payload)?;
+        if has_file && read.kind() == Kind::Records {
+            crate::flow::record::write_lines(text, &read);
+        }
+        Ok::<_, batch::read::Error>(read)
+    }));
+    match read {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => {
+            let reason = if error.is_too_large() { Reason::TooLarge } else { Reason::Malformed };
+            Err(reject(batch.seq, reason, &error.to_string()))
+        }
+        Err(_) => {
+            text.truncate(text_before);
+            Err(reject(batch.seq, Reason::Malformed, "the collector could not decode it (a panic, caught)"))
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::collector::sinks::{SinkError, Taken};
 use crate::collector::tests::{identity, protocols, raw_batch, record_batch};
 use crate::proto::Codec;
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -500,6 +503,71 @@ fn a_live_file_has_one_writer() {
     let second = jsonl::recover(home.settings.clone(), &mut other, NOW_MS);
     assert!(matches!(second, Err(jsonl::FileError::Locked { .. })), "{second:?}");
     assert_eq!(home.names(), ["flows.jsonl"]);
+}
+
+/// What a crash may have left of the last group's file steps: the rename undone, the next file not made, the
+/// text cut off anywhere.
+fn undo_some(home: &Home, rng: &mut StdRng) {
+    let mut store = Redb::open(&home.state()).unwrap();
+    let Some((row, _)) = store.file().unwrap() else { return };
+    let live = &home.settings.path;
+    if let Some(full) = row.previous.clone().filter(|_| rng.random_bool(0.5)) {
+        let name = format!("flows-20261123T140000Z-{:08}.jsonl", full.number);
+        std::fs::remove_file(live).unwrap();
+        if rng.random_bool(0.5) {
+            std::fs::rename(home.out().join(name), live).unwrap();
+        }
+    } else if !row.done && live.exists() {
+        let file = std::fs::OpenOptions::new().write(true).open(live).unwrap();
+        file.set_len(rng.random_range(row.offset..=row.end())).unwrap();
+    }
+}
+
+/// One life after another: groups, full files, clean stops, crashes at any step, the store set back.
+fn live_and_die(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut home = Home::new();
+    home.settings.max_bytes = *[1, 700, 2_000].choose(&mut rng).unwrap();
+    let (store, backup) = (home.state().join("marks.redb"), home.dir.path().join("backup"));
+    for _ in 0..12 {
+        let fail = Arc::new(AtomicBool::new(false));
+        let told = fail.clone();
+        let after = rng.random_bool(0.7);
+        let mut bench =
+            home.start_with(Vec::new(), move |store| Box::new(Flaky { store, fail: told, after }));
+        let mark = bench.open().1;
+        assert_eq!(home.records(), (1..=mark).collect::<Vec<u64>>(), "seed {seed}");
+        let mut next = u8::try_from(mark).unwrap() + 1;
+        for _ in 0..rng.random_range(0..4) {
+            let last = next + rng.random_range(0..3);
+            bench.records(next..=last);
+            next = last + 1;
+        }
+        match rng.random_range(0..3) {
+            0 => bench.commit.stop(),
+            1 => {}
+            _ => {
+                fail.store(true, Ordering::Relaxed);
+                assert_eq!(bench.order(vec![record(next)]), Err(Abandoned));
+            }
+        }
+        let given_up = fail.load(Ordering::Relaxed);
+        drop(bench);
+        if !given_up {
+            undo_some(&home, &mut rng);
+        }
+        match rng.random_range(0..6) {
+            0 => drop(std::fs::copy(&store, &backup).unwrap()),
+            1 if backup.exists() => drop(std::fs::copy(&backup, &store).unwrap()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn readers_see_each_record_once_whatever_happens() {
+    let seeds = std::env::var("FLOWPROXY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(15);
+    (0..seeds).for_each(live_and_die);
 }
 
 /// Keeps what it gets; fails while told to.
