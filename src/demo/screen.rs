@@ -36,7 +36,7 @@ impl Screen {
         match self.show {
             Show::Table => {
                 let rows = terminal_size().map_or(24, |(Width(_), Height(rows))| usize::from(rows));
-                put(&mut io::stdout().lock(), &frame(&table(scene, now, before), rows));
+                put(&mut io::stdout().lock(), &frame(&table(scene, now, before, rows), rows));
             }
             Show::Lines => put(&mut io::stderr().lock(), &format!("{}\n", line(now, before))),
             Show::Nothing => {}

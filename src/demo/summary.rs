@@ -72,29 +72,30 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sent, received) = (self.sent, self.received);
+        let per_second = sent.records * 1_000 / u64::try_from(self.elapsed.as_millis()).unwrap_or(1).max(1);
         writeln!(text, "flowproxy demo ran for {:.1} s", self.elapsed.as_secs_f64())?;
         writeln!(
             text,
-            "  sent      {} records in {} datagrams of NetFlow v9",
+            "  sent      {} records, {} a second, in {} datagrams of NetFlow v9",
             thousands(sent.records),
+            thousands(per_second),
             thousands(sent.datagrams)
         )?;
         writeln!(
             text,
-            "  received  {} records in {} batches; {} lost, {} came twice",
+            "  received  {} records in {} batches: {} lost, {} came twice",
             thousands(received.records),
             thousands(received.batches),
             self.lost(),
             thousands(received.twice),
         )?;
-        writeln!(
-            text,
-            "  sums      {} in {} packets sent, {} in {} received",
-            amount(sent.bytes),
-            thousands(sent.packets),
-            amount(received.bytes),
-            thousands(received.packets),
-        )?;
+        let flows = |bytes, packets| format!("{} in {} packets", amount(bytes), thousands(packets));
+        let (told, heard) = (flows(sent.bytes, sent.packets), flows(received.bytes, received.packets));
+        if (sent.bytes, sent.packets) == (received.bytes, received.packets) {
+            writeln!(text, "  flows     {told}, the same at both ends")?;
+        } else {
+            writeln!(text, "  flows     {told} sent, {heard} received")?;
+        }
         writeln!(
             text,
             "  wire      {} over TLS {} ({}): {} bytes a record, against {} over UDP",
@@ -185,9 +186,9 @@ mod tests {
         assert_eq!(
             whole().to_string(),
             "flowproxy demo ran for 10.0 s\n  \
-             sent      200,000 records in 7,000 datagrams of NetFlow v9\n  \
-             received  200,000 records in 25 batches; 0 lost, 0 came twice\n  \
-             sums      5.0 GB in 1,000,000 packets sent, 5.0 GB in 1,000,000 received\n  \
+             sent      200,000 records, 19,992 a second, in 7,000 datagrams of NetFlow v9\n  \
+             received  200,000 records in 25 batches: 0 lost, 0 came twice\n  \
+             flows     5.0 GB in 1,000,000 packets, the same at both ends\n  \
              wire      3.3 MB over TLS 1.3 (X25519MLKEM768): 16.5 bytes a record, against 61.0 over UDP\n  \
              result    every record arrived exactly once"
         );

@@ -8,10 +8,13 @@ use crate::generator::export::Totals;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Talkers shown.
-const TALKERS: usize = 8;
+/// Talkers shown at least and at most.
+const TALKERS: RangeInclusive<usize> = 2..=12;
+/// All lines but those of sites and talkers.
+const OTHER_LINES: usize = 18;
 /// Of the longest bar, in characters.
 const BAR: u64 = 20;
 
@@ -77,14 +80,16 @@ pub struct Link {
     pub wire_bytes: u64,
 }
 
-/// The table: as many lines as there is to say, each ending in a line feed.
-pub fn table(scene: &Scene, now: &Look, before: &Look) -> String {
+/// The table, each line ending in a line feed. It has as many talkers as go into `rows`.
+pub fn table(scene: &Scene, now: &Look, before: &Look, rows: usize) -> String {
+    let room = rows.saturating_sub(OTHER_LINES + scene.exporters.len());
+    let shown = room.clamp(*TALKERS.start(), *TALKERS.end());
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = header(&mut text, scene, now)
         .and_then(|()| records(&mut text, now, before))
         .and_then(|()| exporters(&mut text, scene, now, before))
-        .and_then(|()| talkers(&mut text, scene, now, before))
+        .and_then(|()| talkers(&mut text, scene, now, before, shown))
         .and_then(|()| ledger(&mut text, now));
     text
 }
@@ -128,7 +133,7 @@ fn records(text: &mut String, now: &Look, before: &Look) -> std::fmt::Result {
     row("sent by the mesh", now.sent.records, before.sent.records)?;
     row("received at the far end", counts.records, earlier.records)?;
     let under_way = thousands(now.sent.records.saturating_sub(counts.records));
-    writeln!(text, "{:<36}{under_way:>16}", "under way")?;
+    writeln!(text, "{:<36}{under_way:>16}   (batches, spool, link)", "under way")?;
     writeln!(text, "{:<36}{:>16}", "came twice", thousands(counts.twice))?;
     writeln!(
         text,
@@ -155,12 +160,12 @@ fn exporters(text: &mut String, scene: &Scene, now: &Look, before: &Look) -> std
     writeln!(text)
 }
 
-fn talkers(text: &mut String, scene: &Scene, now: &Look, before: &Look) -> std::fmt::Result {
+fn talkers(text: &mut String, scene: &Scene, now: &Look, before: &Look, shown: usize) -> std::fmt::Result {
     writeln!(text, "{:<24}{:>12}{:>16}", "TOP TALKERS", "per second", "bytes sent")?;
     let earlier: HashMap<String, u64> = by_name(scene, &before.arrived).into_iter().collect();
     let top = by_name(scene, &now.arrived);
     let most = top.first().map_or(1, |(_, bytes)| (*bytes).max(1));
-    for (name, bytes) in top.iter().take(TALKERS) {
+    for (name, bytes) in top.iter().take(shown) {
         let was = earlier.get(name).copied().unwrap_or(0);
         let bar = "#".repeat(usize::try_from(bytes * BAR / most).unwrap_or(0).max(1));
         writeln!(
@@ -311,13 +316,13 @@ mod tests {
 
     #[test]
     fn the_table_says_what_there_is() {
-        let text = table(&scene(), &look(75), &look(70));
+        let text = table(&scene(), &look(75), &look(70), 50);
         for line in [
             "flowproxy demo  1:15  (Ctrl-C ends it)",
             "link: TLS 1.3, key exchange X25519MLKEM768",
             "sent by the mesh              20,000       1,500,000",
             "received at the far end       19,000       1,425,000",
-            "under way                                     75,000",
+            "under way                                     75,000   (batches, spool, link)",
             "bytes per record on the wire                    16.5   (61.0 over UDP)",
             "lisbon 127.0.0.2:40001        19,000       1,425,000",
             "desk-1.lisbon                 6.0 MB        450.0 MB   ####################",
@@ -328,12 +333,24 @@ mod tests {
             assert!(text.lines().any(|is| is == line), "no line {line:?} in\n{text}");
         }
         assert!(text.lines().all(|line| line.len() <= 79), "fits a terminal\n{text}");
-        assert!(text.lines().count() <= 40);
+    }
+
+    #[test]
+    fn it_fits_the_rows_that_there_are() {
+        let many: HashMap<IpAddr, u64> =
+            (1..=99).map(|host| (IpAddr::from([10, 0, 0, host]), 1_000)).collect();
+        let arrived = tally::View { talkers: many, ..look(5).arrived };
+        let look = Look { arrived, ..look(5) };
+        for rows in 21..=60 {
+            let lines = table(&scene(), &look, &look, rows).lines().count();
+            let fixed = OTHER_LINES + scene().exporters.len();
+            assert_eq!(lines, rows.min(fixed + TALKERS.end()), "{rows}");
+        }
     }
 
     #[test]
     fn a_first_look_has_no_rates_and_no_link() {
-        let text = table(&scene(), &Look::default(), &Look::default());
+        let text = table(&scene(), &Look::default(), &Look::default(), 24);
         assert!(text.contains("link: not connected yet"), "{text}");
         assert!(
             text.contains("bytes per record on the wire                       -   (- over UDP)"),

@@ -65,9 +65,9 @@ pub(super) const SERVICES: [Service; 14] = [
     service((TCP, 993), (Role::Desk, Role::Mail, Place::Near), (600, 2_500), 1_380, 4),
     service((TCP, 25), (Role::Internet, Role::Mail, Place::Near), (3_000, 400), 1_380, 3),
     service((TCP, 5432), (Role::Web, Role::Database, Place::Near), (400, 1_500), 1_460, 9),
-    service((TCP, 445), (Role::Desk, Role::Files, Place::Near), (2_000, 12_000), 1_460, 4),
+    service((TCP, 445), (Role::Desk, Role::Files, Place::Near), (2_000, 24_000), 1_460, 8),
     service((TCP, 22), (Role::Desk, Role::Web, Place::Near), (1_800, 2_400), 900, 2),
-    service((TCP, 873), (Role::Database, Role::Backup, Place::Far), (24_000, 600), 1_460, 1),
+    service((TCP, 873), (Role::Database, Role::Backup, Place::Far), (24_000, 600), 1_460, 3),
     Service {
         tos: 0xb8, // expedited forwarding: voice
         ..service((UDP, 5004), (Role::Desk, Role::Desk, Place::Far), (4_000, 4_000), 214, 3)
