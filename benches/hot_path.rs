@@ -11,7 +11,7 @@
 )]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use flowproxy::batch::{Builder, Packer, Sealed, read};
+use flowproxy::batch::{Builder, Effort, Packer, Sealed, read};
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Run};
 use flowproxy::wire::{Decoder, Fault, Output, Settings, Template};
@@ -190,7 +190,7 @@ impl Output for Seal {
         };
         builder.push(run, template.layout(), template.slot(), rows, ends, count);
         if builder.records() >= BATCH_RECORDS {
-            self.sealed.extend(builder.seal(&mut self.packer));
+            self.sealed.extend(builder.seal(&mut self.packer, Effort::Fast));
         }
     }
     fn fault(&mut self, fault: Fault, _: usize) {

@@ -3,10 +3,10 @@
 //! Rows are kept as they came, one copy a set; columns are made at the seal. Buffers stay from batch to batch.
 
 use super::columns::Encoder;
-use super::pack::Packer;
+use super::pack::{Effort, Packer};
 use super::{Digest, Kind, Sealed, Share, digest};
 use crate::flow::{Exporter, Layout, Run, Slot};
-use crate::proto;
+use crate::proto::{self, Codec};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;
@@ -161,7 +161,7 @@ impl Builder {
     }
 
     /// Finishes the batch and begins the next; `None` when it has no records.
-    pub fn seal(&mut self, packer: &mut Packer) -> Option<Sealed> {
+    pub fn seal(&mut self, packer: &mut Packer, effort: Effort) -> Option<Sealed> {
         if self.records == 0 {
             return None;
         }
@@ -177,7 +177,7 @@ impl Builder {
             self.received,
             &self.plain,
             self.encoder.cuts(),
-            packer,
+            |plain, cuts| packer.pack(plain, cuts, effort),
             self.exporters.take_shares(),
         );
         self.clear();
@@ -247,7 +247,9 @@ impl RawBuilder {
         }
         self.exporters.encode(&mut self.plain);
         let shares = self.exporters.take_shares();
-        let sealed = finish(Kind::Raw, self.datagrams, self.received, &self.plain, &[], packer, shares);
+        // Unread datagrams are not laid out in planes: without matches they would hardly shrink.
+        let pack = |plain: &[u8], cuts: &[usize]| packer.pack(plain, cuts, Effort::Small);
+        let sealed = finish(Kind::Raw, self.datagrams, self.received, &self.plain, &[], pack, shares);
         self.plain.clear();
         self.datagrams = 0;
         Some(sealed)
@@ -260,10 +262,10 @@ fn finish(
     received: u64,
     plain: &[u8],
     cuts: &[usize],
-    packer: &mut Packer,
+    pack: impl FnOnce(&[u8], &[usize]) -> (Codec, Bytes),
     shares: Vec<Share>,
 ) -> Sealed {
-    let (codec, payload) = packer.pack(plain, cuts);
+    let (codec, payload) = pack(plain, cuts);
     let plain_size = plain.len() as u32;
     let digest: Digest = digest(codec, plain_size, &payload);
     Sealed { kind, records: records as u32, codec, plain_size, payload, digest, received, shares }

@@ -87,7 +87,6 @@ pub(super) struct Encoder {
     wide_values: Vec<u128>,
     table: Vec<u64>,
     wide_table: Vec<u128>,
-    seen: Vec<bool>,
 }
 
 impl Default for Encoder {
@@ -111,7 +110,6 @@ impl Default for Encoder {
             wide_values: Vec::new(),
             table: Vec::new(),
             wide_table: Vec::new(),
-            seen: Vec::new(),
         }
     }
 }
@@ -344,11 +342,11 @@ impl Encoder {
         let places = self.places.get(place)?;
         if placed.field.width <= 8 {
             cells::load(group, &self.spans, column, &mut self.values);
-            fill(&self.values, places, distinct, &mut self.table, &mut self.seen)
+            fill(&self.values, places, distinct, &mut self.table)
                 .then(|| write_ahead(&self.table, &mut self.ahead, &mut self.ahead_body))
         } else {
             cells::load_wide(group, &self.spans, column, &mut self.wide_values);
-            fill(&self.wide_values, places, distinct, &mut self.wide_table, &mut self.seen)
+            fill(&self.wide_values, places, distinct, &mut self.wide_table)
                 .then(|| write_ahead(&self.wide_table, &mut self.ahead, &mut self.ahead_body))
         }
     }
@@ -475,27 +473,16 @@ fn subtract(values: &mut [u64], others: &[u64], width: u16) {
 
 /// Fills `table` with the value of each place; false if a place has two. Places that do not occur get the first
 /// record's value.
-fn fill<T: Number>(
-    values: &[T],
-    places: &[u16],
-    distinct: usize,
-    table: &mut Vec<T>,
-    seen: &mut Vec<bool>,
-) -> bool {
+fn fill<T: Number>(values: &[T], places: &[u16], distinct: usize, table: &mut Vec<T>) -> bool {
     let Some(&first) = values.first() else { return false };
     table.clear();
     table.resize(distinct, first);
-    seen.clear();
-    seen.resize(distinct, false);
+    // The last one stays; then all are compared with it. Without a branch a record this is faster than looking
+    // whether a place has a value already.
     for (value, place) in values.iter().zip(places) {
-        let place = usize::from(*place);
-        let (Some(entry), Some(seen)) = (table.get_mut(place), seen.get_mut(place)) else { return false };
-        if !*seen {
-            *seen = true;
+        if let Some(entry) = table.get_mut(usize::from(*place)) {
             *entry = *value;
-        } else if *entry != *value {
-            return false;
         }
     }
-    true
+    values.iter().zip(places).all(|(value, place)| table.get(usize::from(*place)) == Some(value))
 }

@@ -13,7 +13,7 @@ mod runs;
 mod transpose;
 
 pub use builder::{Builder, Limits, RawBuilder};
-pub use pack::Packer;
+pub use pack::{Effort, Packer};
 
 use crate::flow::Exporter;
 use crate::proto::Codec;

@@ -1,6 +1,6 @@
 //! Builder to reader: what goes in comes out, whatever the layout.
 
-use super::{Builder, Kind, Limits, Packer, RawBuilder, digest, read};
+use super::{Builder, Effort, Kind, Limits, Packer, RawBuilder, digest, read};
 use crate::flow::{Exporter, Field, Layout, Run, Slot};
 use crate::proto::{BootQuality, Codec, Protocol, RecordKind, SamplingSource};
 use rand::rngs::StdRng;
@@ -149,14 +149,14 @@ fn a_routers_records_come_back() {
     for count in [1, 2, 15, 16, 17, 100, 1_000, 8_192] {
         let records: Records = (0..count).map(|_| router_record(&mut rng)).collect();
         push(&mut builder, &layout, &slot, &records, 24);
-        let sealed = builder.seal(&mut packer).unwrap();
+        let sealed = builder.seal(&mut packer, Effort::Fast).unwrap();
         assert_eq!((sealed.kind, sealed.records as usize), (Kind::Records, count));
         assert_eq!(sealed.digest, digest(sealed.codec, sealed.plain_size, &sealed.payload));
         assert_eq!(sealed.shares.iter().map(|share| share.records as usize).sum::<usize>(), count);
         let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
         check(&batch, 0, &records, 24);
     }
-    assert!(builder.seal(&mut packer).is_none());
+    assert!(builder.seal(&mut packer, Effort::Fast).is_none());
 }
 
 #[test]
@@ -165,11 +165,13 @@ fn a_routers_records_take_few_bytes() {
     let (mut builder, mut packer) = (Builder::new(), Packer::new());
     let (layout, slot) = (layout(&ROUTER), Slot::default());
     let records: Records = (0..8_192).map(|_| router_record(&mut rng)).collect();
-    push(&mut builder, &layout, &slot, &records, 24);
-    let sealed = builder.seal(&mut packer).unwrap();
-    assert_eq!(sealed.codec, Codec::Zstd);
-    // Of 50 bytes on the wire; half of the fields here are random bytes.
-    assert!(sealed.payload.len() < 8_192 * 18, "{} bytes", sealed.payload.len());
+    for effort in [Effort::Small, Effort::Fast] {
+        push(&mut builder, &layout, &slot, &records, 24);
+        let sealed = builder.seal(&mut packer, effort).unwrap();
+        assert_eq!(sealed.codec, Codec::Zstd);
+        // Of 50 bytes on the wire; half of the fields here are random bytes.
+        assert!(sealed.payload.len() < 8_192 * 18, "{} bytes", sealed.payload.len());
+    }
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn layouts_of_any_widths_come_back() {
             push(&mut builder, &layout, &Slot::default(), &records, per_datagram);
             sent.push((layout, records, per_datagram));
         }
-        let sealed = builder.seal(&mut packer).unwrap();
+        let sealed = builder.seal(&mut packer, Effort::Fast).unwrap();
         let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload)
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(batch.groups.len(), sent.len());
@@ -226,7 +228,7 @@ fn equal_layouts_of_different_templates_share_a_group() {
     for _ in 0..2 {
         builder.push(&run(1, 1), &layout(&fields), &Slot::default(), &[0; 16], &[], 2);
     }
-    let sealed = builder.seal(&mut Packer::new()).unwrap();
+    let sealed = builder.seal(&mut Packer::new(), Effort::Small).unwrap();
     let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
     assert_eq!((batch.groups.len(), batch.records()), (1, 4));
 }
@@ -240,7 +242,7 @@ fn a_flood_of_layouts_is_full_before_it_is_large() {
         let fields: Vec<(u16, u16)> = (0..256).map(|i| (id.wrapping_mul(7).wrapping_add(i), 1)).collect();
         builder.push(&run(id, 1), &layout(&fields), &Slot::default(), &[1; 256], &[], 1);
         if builder.is_full(&limits) {
-            let batch = builder.seal(&mut packer).unwrap();
+            let batch = builder.seal(&mut packer, Effort::Fast).unwrap();
             assert!(batch.plain_size < 4 << 20, "{} bytes", batch.plain_size);
             assert!(read::open(batch.codec, batch.plain_size, &batch.payload).is_ok());
             sealed += 1;

@@ -142,7 +142,7 @@ fn address(field: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Builder, Packer, read};
+    use crate::batch::{Builder, Effort, Packer, read};
     use crate::flow::Run;
     use crate::generator::export::{Export, Totals};
     use crate::generator::sources::mesh::{self, Mesh};
@@ -201,7 +201,7 @@ mod tests {
         for (site, export) in exports.iter_mut().enumerate() {
             export.flush(NOW, &mut |datagram, held| wire(site, datagram, held));
         }
-        let sealed = shard.0.seal(&mut Packer::new()).unwrap();
+        let sealed = shard.0.seal(&mut Packer::new(), Effort::Small).unwrap();
         (sent, read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap())
     }
 

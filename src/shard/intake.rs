@@ -3,7 +3,7 @@
 use super::exporters::{Exporters, Heard};
 use super::faults::FaultLog;
 use super::{BatchSettings, Context};
-use crate::batch::{Builder, Kind, Packer, RawBuilder, Sealed};
+use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::Run;
 use crate::ingest::Datagram;
 use crate::metrics::Ingest;
@@ -24,6 +24,14 @@ pub(super) enum Close {
 }
 
 impl Close {
+    /// A batch that is full before its time comes under load.
+    fn effort(self) -> Effort {
+        match self {
+            Close::Records | Close::Bytes => Effort::Fast,
+            Close::Age | Close::End => Effort::Small,
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Close::Records => "records",
@@ -160,7 +168,7 @@ impl Intake {
     }
 
     fn close_records(&mut self, by: Close) {
-        if let Some(sealed) = self.builder.seal(&mut self.packer) {
+        if let Some(sealed) = self.builder.seal(&mut self.packer, by.effort()) {
             self.send(sealed, by);
         }
     }
