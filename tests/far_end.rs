@@ -184,3 +184,22 @@ fn a_stream_cut_without_an_ack_is_taken_up_again() {
     assert!(proxy.process.terminate().success());
     assert_eq!(far_end.wait_lines("fields", 1).len(), records.len(), "nothing twice at the end");
 }
+
+/// What comes in while the collector is slow to answer goes out when it has, without anything new to push it.
+#[test]
+fn a_batch_written_before_the_welcome_is_sent_after_it() {
+    let Some(python) = python() else {
+        return skipped("a_batch_written_before_the_welcome_is_sent_after_it", NO_PYTHON);
+    };
+    let rig = Rig::new();
+    let gate = rig.path("welcome");
+    let far_end = FarEnd::start(&rig, &python, &["--welcome-after", gate.to_str().unwrap()]);
+    let proxy = far_end.proxy(&rig, "udp = [\"127.0.0.1:0\"]");
+    far_end.wait_lines("hello", 1);
+    proxy.feed(&loopback_socket(), proxy.udp(), &numbered(1, 101, 20));
+    proxy.wait_metric("flowproxy_spool_written_records_total", 100);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(numbers(&far_end.wait_lines("fields", 100)), each_once(1, 101));
+    proxy.wait_metric("flowproxy_records_committed_total", 100);
+    assert!(proxy.process.terminate().success());
+}

@@ -14,6 +14,7 @@ use http::Uri;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,6 +83,9 @@ impl<'a> Drive<'a> {
     ) -> Ended {
         let Connection { channel, at, negotiated, death } = connection;
         let (outgoing, messages) = mpsc::channel(OUTGOING);
+        // Before the session looks at the lanes: what is written after that must be heard of, also when the
+        // collector is slow to answer.
+        let grown = uplink.parts.spool.subscribe();
         let mut drive = Self::new(uplink, endpoint, outgoing);
         // A collector may answer the call only when it has read our Hello.
         drive.send_hello();
@@ -97,7 +101,7 @@ impl<'a> Drive<'a> {
             link.tls = Some(negotiated.version);
             link.key_exchange = Some(negotiated.key_exchange.clone());
         });
-        let ended = drive.go(&mut incoming, &death, stop).await;
+        let ended = drive.go(&mut incoming, grown, &death, stop).await;
         drive.outgoing = None;
         if matches!(ended, Ended::Finished | Ended::Left) {
             let rest = async { while let Ok(Some(_)) = incoming.message().await {} };
@@ -143,10 +147,10 @@ impl<'a> Drive<'a> {
     async fn go(
         &mut self,
         incoming: &mut Streaming<ServerMessage>,
+        mut grown: watch::Receiver<u64>,
         death: &Death,
         stop: &CancellationToken,
     ) -> Ended {
-        let mut grown = self.uplink.parts.spool.subscribe();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent import futures
 
 import grpc
@@ -59,8 +60,9 @@ class Marks:
 class Session:
     """One connection, by the rules of forward.proto."""
 
-    def __init__(self, pb, read, marks, who, cut_after):
-        self.pb, self.read, self.marks, self.who, self.cut_after = pb, read, marks, who, cut_after
+    def __init__(self, pb, read, marks, who, arguments):
+        self.pb, self.read, self.marks, self.who = pb, read, marks, who
+        self.cut_after, self.welcome_after = arguments.cut_after, arguments.welcome_after
         self.lanes = {}
         self.window = pb.Window(batches=8, bytes=64 << 20)
 
@@ -75,6 +77,9 @@ class Session:
 
     def hello(self, hello):
         assert 1 in hello.versions and self.pb.CODEC_ZSTD in hello.codecs, hello
+        say({"hello": hello.software})
+        while self.welcome_after and not os.path.exists(self.welcome_after):
+            time.sleep(0.02)
         limits = self.pb.Limits(payload_bytes=8 << 20, plain_bytes=MAX_PLAIN_BYTES)
         store = self.marks.store_id
         welcome = self.pb.Welcome(version=1, mark_store_id=store, window=self.window, limits=limits)
@@ -135,6 +140,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--cut-after", type=int, nargs="*", default=[],
                         help="end the stream without an ack once so many batches are committed")
+    parser.add_argument("--welcome-after", metavar="FILE", help="answer a Hello once this file is there")
     arguments = parser.parse_args()
     generate_stubs(arguments.proto)
     import flowproxy.v1.forward_pb2 as pb
@@ -145,7 +151,7 @@ def main():
 
     class Forward(services.ForwardServicer):
         def Stream(self, messages, context):
-            session = Session(pb, read, marks, identity(context), arguments.cut_after)
+            session = Session(pb, read, marks, identity(context), arguments)
             for message in messages:
                 answers = session.answer(message)
                 if answers is None:

@@ -48,12 +48,17 @@ pub fn may_skip() -> bool {
 /// In `.ci/run`, where everything that a test needs must be there.
 pub fn skipped(test: &str, why: &str) {
     assert!(may_skip(), "{test} must run here: {why}");
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+    say(&format!("skipped: {test}: {why}\n"));
 }
 
 /// Says something past the test runner's capture.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "note: {text}");
+    say(&format!("note: {text}\n"));
+}
+
+fn say(line: &str) {
+    // In one piece, as tests run side by side.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A socket on a free port of `127.0.0.1`.
