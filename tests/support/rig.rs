@@ -4,13 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{Process, flowproxy, flowproxy_command};
-use super::{loopback_socket, wait_for, wait_until};
+use super::{wait_for, wait_until};
 
 /// The name in the proxy's certificate.
 pub const PROXY_NAME: &str = "site-1.example";
@@ -145,12 +146,20 @@ fn certificate(arguments: &[&str]) {
     assert!(output.status.success(), "certs {arguments:?}: {}\n{errors}", output.status);
 }
 
-/// A port that nobody listens on, below those that the system gives out by itself.
+/// A port that nobody listens on, below those that the system gives out by itself, and another one at each call.
 pub fn free_tcp_port() -> u16 {
-    let seed = std::process::id() as usize + loopback_socket().local_addr().expect("address").port() as usize;
-    let candidates = (0..2_000).map(|step| 12_000 + ((seed * 37 + step * 13) % 18_000) as u16);
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    candidates.filter(|port| *port > 1024).find(is_free).expect("a free TCP port")
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 18_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let from = std::process::id().wrapping_mul(101);
+    for _ in 0..COUNT {
+        let place = from.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + place).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free TCP port from {FIRST} on");
 }
 
 /// One end, running.
