@@ -19,8 +19,8 @@ fn table(registry: &Registry) -> String {
     }
     let mut table = String::from("| metric | type | meaning |\n|---|---|---|\n");
     for (name, help) in rows {
-        let kind = types[name];
-        let suffix = if kind == "counter" { "_total" } else { "" };
+        let kind = types.get(name).unwrap_or(&"untyped");
+        let suffix = if *kind == "counter" { "_total" } else { "" };
         table.push_str(&format!("| `{name}{suffix}` | {kind} | {help} |\n"));
     }
     table

@@ -10,8 +10,9 @@
 //! ```
 
 use super::cursor::{Cursor, Short};
+use super::sets::{self, Broken};
 use super::template::{DomainKey, MAX_FIELDS, compile};
-use super::{Decoder, Fault, Output, sets};
+use super::{Decoder, Fault, Output};
 use crate::flow::{Exporter, Field, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
 
@@ -43,13 +44,14 @@ pub(super) fn datagram(
     while cursor.left() >= after + sets::HEADER_BYTES
         && let Some((id, content)) = sets::next(&mut cursor, output)
     {
-        match id {
+        let result = match id {
             TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
-                templates(decoder, key, id == OPTIONS_TEMPLATE_SET, content, output);
+                templates(decoder, key, id == OPTIONS_TEMPLATE_SET, content, output)
             }
             FIRST_DATA_SET.. => sets::data(decoder, &key, id, content, &mut run, output),
-            _ => output.fault(Fault::ReservedSet, content.len()),
-        }
+            _ => Err((Fault::ReservedSet, content.len())),
+        };
+        sets::end(result, output);
     }
     Ok(())
 }
@@ -76,25 +78,34 @@ fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<
     Ok((usize::from(length), run))
 }
 
-fn templates(decoder: &mut Decoder, key: DomainKey, options: bool, content: &[u8], output: &mut impl Output) {
+fn templates(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    options: bool,
+    content: &[u8],
+    output: &mut impl Output,
+) -> Result<(), Broken> {
     let mut cursor = Cursor::new(content);
+    let mut result = Ok(());
     while cursor.left() >= 4 {
         let left = cursor.left();
-        let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { return };
+        let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
-            return; // padding
+            break; // padding
         }
         if count == 0 {
             withdraw(decoder, &key, options, id, output);
             continue;
         }
-        if template(decoder, key, options, id, usize::from(count), &mut cursor, output).is_err() {
-            return output.fault(Fault::ShortTemplate, left);
+        match template(decoder, key, options, id, usize::from(count), &mut cursor, output) {
+            Ok(kept) => result = result.and(kept),
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
         }
     }
+    result
 }
 
-/// One template whose id and field count have been read; an error when the set ends before it does.
+/// One template whose id and field count have been read; [`Short`] when the set ends before it does.
 fn template(
     decoder: &mut Decoder,
     key: DomainKey,
@@ -103,7 +114,7 @@ fn template(
     count: usize,
     cursor: &mut Cursor<'_>,
     output: &mut impl Output,
-) -> Result<(), Short> {
+) -> Result<Result<(), Broken>, Short> {
     let left = cursor.left();
     let scope = if options { usize::from(cursor.u16()?) } else { 0 };
     let mut fields = Vec::with_capacity(count.min(MAX_FIELDS));
@@ -112,17 +123,14 @@ fn template(
     }
     let bytes = left - cursor.left();
     if id < FIRST_DATA_SET {
-        output.fault(Fault::TemplateId, bytes);
-    } else if options && (scope == 0 || scope > count) {
-        output.fault(Fault::Scope, bytes);
-    } else {
-        let kind = if options { RecordKind::Options } else { RecordKind::Data };
-        match compile(kind, scope, false, &fields) {
-            Ok(layout) => output.template(decoder.templates.insert(key, id, layout)),
-            Err(fault) => output.fault(fault, bytes),
-        }
+        return Ok(Err((Fault::TemplateId, bytes)));
     }
-    Ok(())
+    if options && (scope == 0 || scope > count) {
+        return Ok(Err((Fault::Scope, bytes)));
+    }
+    let kind = if options { RecordKind::Options } else { RecordKind::Data };
+    let layout = compile(kind, scope, false, &fields).map_err(|fault| (fault, bytes));
+    Ok(layout.map(|layout| output.template(decoder.templates.insert(key, id, layout))))
 }
 
 fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {

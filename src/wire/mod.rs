@@ -35,7 +35,8 @@ pub trait Output {
     /// `ends` is empty when the layout has a stride; else it has the end of each record in `rows`.
     fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32);
 
-    /// `bytes` of a set (or a template) were not understood, for the reason given; the rest goes on.
+    /// A set was not read whole, for the reason given first in it: `bytes` of it were not understood. What could be
+    /// read of it was, and the next set goes on.
     fn fault(&mut self, fault: Fault, bytes: usize);
 
     /// A template or options template was heard; `new` when it is not what was known by its id.
@@ -44,7 +45,8 @@ pub trait Output {
     /// `count` templates were withdrawn by the exporter; `obeyed` says whether they are forgotten.
     fn withdrawn(&mut self, count: usize, obeyed: bool);
 
-    /// A data set was decoded to its end.
+    /// A set was read whole. Each set of a datagram ends in this or in a fault, never in both; v5's records are one
+    /// set.
     fn set(&mut self);
 }
 

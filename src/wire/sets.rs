@@ -36,6 +36,17 @@ pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Opt
     }
 }
 
+/// Why a set was not read whole, and how many of its bytes were not understood.
+pub(super) type Broken = (Fault, usize);
+
+/// Tells the output how a set ended.
+pub(super) fn end(result: Result<(), Broken>, output: &mut impl Output) {
+    match result {
+        Ok(()) => output.set(),
+        Err((fault, bytes)) => output.fault(fault, bytes),
+    }
+}
+
 /// Decodes a data set by the template that was heard for it.
 pub(super) fn data(
     decoder: &mut Decoder,
@@ -44,17 +55,16 @@ pub(super) fn data(
     content: &[u8],
     run: &mut Run,
     output: &mut impl Output,
-) {
+) -> Result<(), Broken> {
     run.template = id;
-    let Some(template) = decoder.templates.get(key, id) else {
-        output.fault(Fault::NoTemplate, content.len());
-        return;
-    };
+    let template = decoder.templates.get(key, id).ok_or((Fault::NoTemplate, content.len()))?;
     match template.layout().stride() {
-        Some(stride) => fixed(run, template, stride, content, output),
+        Some(stride) => {
+            fixed(run, template, stride, content, output);
+            Ok(())
+        }
         None => variable(run, template, content, &mut decoder.ends, output),
     }
-    output.set();
 }
 
 fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: &mut impl Output) {
@@ -64,14 +74,21 @@ fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: 
     }
 }
 
-fn variable(run: &Run, template: &Template, content: &[u8], ends: &mut Vec<u32>, output: &mut impl Output) {
+fn variable(
+    run: &Run,
+    template: &Template,
+    content: &[u8],
+    ends: &mut Vec<u32>,
+    output: &mut impl Output,
+) -> Result<(), Broken> {
     ends.clear();
+    let mut result = Ok(());
     let layout = template.layout();
     let mut cursor = Cursor::new(content);
     while cursor.left() >= layout.least() && !is_padding(cursor.rest()) {
         let before = cursor.left();
         if skip_record(layout, &mut cursor).is_none() {
-            output.fault(Fault::RecordLength, before);
+            result = Err((Fault::RecordLength, before));
             break;
         }
         ends.push((content.len() - cursor.left()) as u32);
@@ -80,6 +97,7 @@ fn variable(run: &Run, template: &Template, content: &[u8], ends: &mut Vec<u32>,
     if let (Some(rows), true) = (content.get(..taken), taken > 0) {
         output.records(run, template, rows, ends, ends.len() as u32);
     }
+    result
 }
 
 /// Up to three zeros at the end align a set to four bytes (RFC 7011 3.3.1).

@@ -156,7 +156,7 @@ fn v5_takes_what_is_there() {
     let mut long = hex(V5);
     long[3] = 30;
     let got = decode(&mut obedient(), &long).unwrap();
-    assert_eq!((got.records.len(), &got.faults[..]), (1, &[Fault::Count][..]));
+    assert_eq!((got.records.len(), got.sets, &got.faults[..]), (1, 0, &[Fault::Count][..]));
     let mut short = hex(V5);
     short[3] = 0;
     let got = decode(&mut obedient(), &short).unwrap();
@@ -168,7 +168,7 @@ fn v9_templates_options_and_data_are_read() {
     let mut decoder = obedient();
     let got = decode(&mut decoder, &hex(V9)).unwrap();
     assert_eq!(got.templates, [true, true]);
-    assert_eq!((got.sets, &got.faults[..]), (2, &[][..]));
+    assert_eq!((got.sets, &got.faults[..]), (4, &[][..]));
     let data = (RecordKind::Data, 99, 256, 7, 1_699_960_192_000, 3_000, 0);
     let fields = |text: &str| -> Vec<Vec<u8>> { text.split(' ').map(hex).collect() };
     assert_eq!(got.records[0], (data, fields("c0a81725 c0a818e8 0002f2 06")));
@@ -185,7 +185,7 @@ fn ipfix_enterprise_and_variable_fields_are_read() {
     let length = bytes.len() as u16;
     bytes[2..4].copy_from_slice(&length.to_be_bytes());
     let got = decode(&mut obedient(), &bytes).unwrap();
-    assert_eq!((got.templates.len(), got.sets, &got.faults[..]), (2, 1, &[][..]));
+    assert_eq!((got.templates.len(), got.sets, &got.faults[..]), (2, 3, &[][..]));
     let names: Vec<&[u8]> = got.records.iter().map(|record| &record.1[2][..]).collect();
     assert_eq!(names, [&b"eth"[..], b""]);
     assert_eq!(got.records[0].1[1], [0, 0, 0, 1]);
@@ -259,6 +259,10 @@ fn what_is_wrong_is_named_and_the_next_set_goes_on() {
         assert_eq!(got.faults.first(), Some(&fault), "{set}");
         assert_eq!(got.records.len(), 1, "{set}");
     }
+    // A set ends whole or in one fault, however many it has: three sets here.
+    let two_faults = "0000 0014 0064 0001 0008 0004 0100 0000 00000000";
+    let got = decode(&mut obedient(), &hex(&format!("{head} {two_faults} {good}"))).unwrap();
+    assert_eq!((got.sets, got.faults.len()), (2, 1));
     for set in ["0100 0003", "0100 00ff 00", "0100"] {
         let got = decode(&mut obedient(), &hex(&format!("{head} {good} {set}"))).unwrap();
         assert_eq!((got.faults, got.records.len()), (vec![Fault::SetLength], 1), "{set}");

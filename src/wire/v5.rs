@@ -62,13 +62,15 @@ pub(super) fn datagram(
 ) -> Result<(), Fault> {
     let (count, run) = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     let fit = cursor.left() / RECORD_BYTES;
-    if cursor.left() != count * RECORD_BYTES {
-        output.fault(Fault::Count, cursor.left());
-    }
+    let whole = cursor.left() == count * RECORD_BYTES;
     let taken = fit.min(count);
     if let (Ok(rows), true) = (cursor.take(taken * RECORD_BYTES), taken > 0) {
         output.records(&run, template, rows, &[], taken as u32);
+    }
+    if whole {
         output.set();
+    } else {
+        output.fault(Fault::Count, cursor.left());
     }
     Ok(())
 }

@@ -11,8 +11,9 @@
 //! The header's count is of records for some exporters and of sets for others: it bounds nothing here.
 
 use super::cursor::{Cursor, Short};
+use super::sets::{self, Broken};
 use super::template::{DomainKey, compile};
-use super::{Decoder, Fault, Output, sets};
+use super::{Decoder, Fault, Output};
 use crate::flow::{Exporter, Field, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
 
@@ -32,12 +33,13 @@ pub(super) fn datagram(
     let mut run = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     let key = DomainKey { exporter, protocol: run.protocol, domain: run.domain };
     while let Some((id, content)) = sets::next(&mut cursor, output) {
-        match id {
+        let result = match id {
             TEMPLATE_SET => templates(decoder, key, content, output),
             OPTIONS_TEMPLATE_SET => options_templates(decoder, key, content, output),
             FIRST_DATA_SET.. => sets::data(decoder, &key, id, content, &mut run, output),
-            _ => output.fault(Fault::ReservedSet, content.len()),
-        }
+            _ => Err((Fault::ReservedSet, content.len())),
+        };
+        sets::end(result, output);
     }
     Ok(())
 }
@@ -65,37 +67,53 @@ fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<
 }
 
 /// The templates of a set. Less than a template's header left is padding.
-fn templates(decoder: &mut Decoder, key: DomainKey, content: &[u8], output: &mut impl Output) {
+fn templates(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    content: &[u8],
+    output: &mut impl Output,
+) -> Result<(), Broken> {
     let mut cursor = Cursor::new(content);
+    let mut result = Ok(());
     while cursor.left() >= FIELD_BYTES {
         let left = cursor.left();
-        let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { return };
+        let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
-            return; // padding of four bytes and more (Ixia)
+            break; // padding of four bytes and more (Ixia)
         }
         match fields(&mut cursor, usize::from(count)) {
-            Ok(fields) => keep(decoder, key, id, RecordKind::Data, 0, &fields, output),
-            Err(Short) => return output.fault(Fault::ShortTemplate, left),
+            Ok(fields) => result = result.and(keep(decoder, key, id, RecordKind::Data, 0, &fields, output)),
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
         }
     }
+    result
 }
 
-fn options_templates(decoder: &mut Decoder, key: DomainKey, content: &[u8], output: &mut impl Output) {
+fn options_templates(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    content: &[u8],
+    output: &mut impl Output,
+) -> Result<(), Broken> {
     let mut cursor = Cursor::new(content);
+    let mut result = Ok(());
     while cursor.left() >= 6 {
         let left = cursor.left();
-        let (Ok(id), Ok(scope), Ok(option)) = (cursor.u16(), cursor.u16(), cursor.u16()) else { return };
+        let (Ok(id), Ok(scope), Ok(option)) = (cursor.u16(), cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
-            return;
+            break;
         }
         let scope = usize::from(scope) / FIELD_BYTES;
         let count = scope + usize::from(option) / FIELD_BYTES;
         match fields(&mut cursor, count) {
             // RFC 3954 6.1 has at least one scope; some exporters send none, and their records are whole.
-            Ok(fields) => keep(decoder, key, id, RecordKind::Options, scope, &fields, output),
-            Err(Short) => return output.fault(Fault::ShortTemplate, left),
+            Ok(fields) => {
+                result = result.and(keep(decoder, key, id, RecordKind::Options, scope, &fields, output));
+            }
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
         }
     }
+    result
 }
 
 fn fields(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<Field>, Short> {
@@ -111,13 +129,12 @@ fn keep(
     scope: usize,
     fields: &[Field],
     output: &mut impl Output,
-) {
+) -> Result<(), Broken> {
     let bytes = fields.len() * FIELD_BYTES;
     if id < FIRST_DATA_SET {
-        return output.fault(Fault::TemplateId, bytes);
+        return Err((Fault::TemplateId, bytes));
     }
-    match compile(kind, scope, true, fields) {
-        Ok(layout) => output.template(decoder.templates.insert(key, id, layout)),
-        Err(fault) => output.fault(fault, bytes),
-    }
+    let layout = compile(kind, scope, true, fields).map_err(|fault| (fault, bytes))?;
+    output.template(decoder.templates.insert(key, id, layout));
+    Ok(())
 }
