@@ -26,6 +26,14 @@ pub enum Error {
     /// A file of that name is there.
     #[error("{} exists already and is not written over; move it away, or choose another folder or name", .0.display())]
     Exists(PathBuf),
+    /// There is no CA in the folder.
+    #[error("{} is not there; make a CA first with `flowproxy certs ca --out {}`", dir.join(file).display(), dir.display())]
+    NoCa {
+        /// The folder.
+        dir: PathBuf,
+        /// The file of the CA's two that is missing.
+        file: &'static str,
+    },
     /// The disk or its rights.
     #[error("{}: {source}", file.display())]
     Io {
@@ -121,9 +129,12 @@ pub fn issue(ca_dir: &Path, subject: &Subject<'_>, dir: &Path) -> Result<Issued,
 }
 
 fn issuer(dir: &Path) -> Result<Issuer<'static, KeyPair>, Error> {
-    let read = |name: &str| {
+    let read = |name: &'static str| {
         let file = dir.join(name);
-        std::fs::read_to_string(&file).map_err(|source| Error::Io { file, source })
+        std::fs::read_to_string(&file).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::NoCa { dir: dir.to_owned(), file: name },
+            _ => Error::Io { file, source },
+        })
     };
     let (certificate, key) = (read("ca.pem")?, read("ca.key")?);
     let unusable = |what: &str, error: rcgen::Error| Error::Ca {

@@ -141,7 +141,10 @@ fn explain_alert(alert: AlertDescription, other: &str) -> String {
         AlertDescription::CertificateRevoked => "it is revoked",
         AlertDescription::CertificateRequired => "it got none",
         AlertDescription::UnsupportedCertificate => "it is of a kind or for a purpose that it does not take",
-        AlertDescription::BadCertificate | AlertDescription::DecryptError => "its signature is wrong",
+        AlertDescription::BadCertificate => {
+            "it is not for the name that it asked for, or it is damaged; its log says which"
+        }
+        AlertDescription::DecryptError => "its signature is wrong",
         AlertDescription::CertificateUnknown => "see its log for the reason",
         AlertDescription::AccessDenied => "the name in it is not allowed",
         AlertDescription::ProtocolVersion => return format!("{other} does not speak TLS 1.3"),
@@ -172,11 +175,18 @@ fn explain_certificate(fault: &CertificateError, other: &str) -> String {
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "the certificate of {other} is not for the name {}, but for: {}",
             expected.to_str(),
-            presented.join(", ")
+            presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!("the certificate of {other} may not be used at its end of TLS")
         }
         fault => format!("the certificate of {other} is refused: {fault}"),
     }
+}
+
+/// A subject alternative name without the kind that the verifier writes around it: `DnsName("a.example")`,
+/// `IpAddress(192.0.2.1)`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }
