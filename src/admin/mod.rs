@@ -49,17 +49,29 @@ pub trait Subject: Send + Sync + 'static {
 
 /// The address could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("admin.listen {address}: {source}")]
-pub struct BindError {
-    /// Which one.
-    pub address: SocketAddr,
-    /// Why.
-    pub source: io::Error,
+pub enum BindError {
+    /// Somebody has the port.
+    #[error("admin.listen {0}: the port is taken; stop what listens there or choose another")]
+    Taken(SocketAddr),
+    /// Anything else.
+    #[error("admin.listen {address}: {source}")]
+    Other {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// Opens the socket.
+///
+/// # Errors
+/// When the address cannot be had.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken(address),
+        _ => BindError::Other { address, source },
+    })
 }
 
 /// Answers until `stop` is cancelled.
