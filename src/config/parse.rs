@@ -168,14 +168,26 @@ fn endpoint(given: &Given) -> Parsed<Uri> {
 }
 
 fn list<T>(given: &Given, one: impl Fn(&Given) -> Parsed<T>) -> Parsed<Vec<T>> {
-    let named = |item: &Given| one(item).map_err(|wrong| format!("is wrong: {} {wrong}", item.as_toml()));
     match given {
-        Given::List(items) => items.iter().map(named).collect(),
+        Given::List(items) => each(items, one),
         Given::Plain(text) if text.contains(',') => {
-            text.split(',').map(|item| named(&Given::Plain(item.trim().to_owned()))).collect()
+            let items: Vec<_> = text.split(',').map(|item| Given::Plain(item.trim().to_owned())).collect();
+            each(&items, one)
         }
         alone => one(alone).map(|value| vec![value]),
     }
+}
+
+/// All items, or what is wrong with each that is wrong.
+fn each<T>(items: &[Given], one: impl Fn(&Given) -> Parsed<T>) -> Parsed<Vec<T>> {
+    let (mut values, mut wrongs) = (Vec::new(), Vec::new());
+    for item in items {
+        match one(item) {
+            Ok(value) => values.push(value),
+            Err(wrong) => wrongs.push(format!("{} {wrong}", item.as_toml())),
+        }
+    }
+    if wrongs.is_empty() { Ok(values) } else { Err(format!("is wrong: {}", wrongs.join(", "))) }
 }
 
 fn size_of(text: &str) -> Parsed<u64> {

@@ -333,6 +333,10 @@ fn addresses_are_checked() {
     );
     assert!(of("['localhost:2055']").contains("is not an IP address with a port"));
     assert!(of("[2055]").contains("is wrong: 2055 is a number"));
+    let all = of("['127.0.0.1', '127.0.0.1:2055', 'localhost:2055']");
+    let both =
+        "is wrong: \"127.0.0.1\" has no port, \"localhost:2055\" is not an IP address with a port; allowed";
+    assert!(all.contains(both), "every wrong item at once: {all}");
     assert!(of("2055").contains("is a number"));
     assert!(of("['127.0.0.1:99999']").contains("is not an IP address with a port"));
 }
