@@ -267,6 +267,12 @@ fn records_and_raw_through_several_sinks() {
     ));
     let proxy = rig.proxy_listening("udp = [\"127.0.0.1:0\"]\nraw = [\"127.0.0.1:0\"]");
     let raw = proxy.logged_address("raw");
+    let said = collector.process.log();
+    for sink in
+        ["Sink jsonl", "out/flows.jsonl", "Sink udp", &to.to_string(), "may go out twice", "Sink null"]
+    {
+        assert!(said.contains(sink), "{sink} in\n{said}");
+    }
     send(&proxy, 1, 201);
     proxy.feed(&loopback_socket(), raw, &[b"one".to_vec(), b"two".to_vec()]);
     rig.wait_data_records(200);

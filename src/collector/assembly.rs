@@ -48,6 +48,7 @@ impl PartsToOpen {
     pub(super) fn open(self) -> Result<Parts, StartError> {
         let mut store = Redb::open(&self.state_dir)?;
         let deaths = Deaths::open(&self.state_dir, &mut store)?;
+        announce(&self.sinks);
         let Sinks { jsonl, udp, null, others } = self.sinks;
         let now_ms = unix_ms();
         let file = match jsonl {
@@ -120,6 +121,19 @@ pub(super) fn spawn_commit(
         }
     };
     std::thread::Builder::new().name("commit".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+/// Says where what comes will go.
+fn announce(sinks: &Sinks) {
+    if let Some(jsonl) = &sinks.jsonl {
+        tracing::info!(file = %jsonl.path.display(), "Sink jsonl: records are written there");
+    }
+    for to in sinks.udp.iter().flat_map(|udp| &udp.to) {
+        tracing::info!(%to, "Sink udp: raw datagrams are sent on there; after a crash the last group may go out twice");
+    }
+    if sinks.null {
+        tracing::info!("Sink null: everything is counted");
+    }
 }
 
 /// Runs the collector's tasks and ends them in order.
