@@ -57,11 +57,7 @@ impl Metrics {
             ("spool_dropped_batches", "Batches dropped before a number, by reason", &self.dropped_batches),
             ("spool_dropped_records", "Records in them", &self.dropped_records),
             ("spool_skipped_batches", "Batches that will not be sent, by reason", &self.skipped_batches),
-            (
-                "spool_skipped_records",
-                "Records, and raw datagrams, in them, where known",
-                &self.skipped_records,
-            ),
+            ("spool_skipped_records", "Records in them, where known", &self.skipped_records),
         ];
         for (name, help, counters) in labelled {
             counters.register(into, name, help);
