@@ -45,6 +45,10 @@ const NEAR: [(u16, u16); 10] = [
 const MAX_NUMBER_BYTES: u16 = 16;
 /// Records below which a dictionary is not tried.
 const DICTIONARY_RECORDS: usize = 16;
+/// Values that a dictionary lists for each record at most: source and destination, before and after translation.
+/// Each of its columns is a table of all of them to the reader, so that a template of hundreds of addresses would
+/// make a batch that no collector takes.
+const MOST_LISTED: usize = 4;
 
 /// What was decided of a column before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +223,8 @@ impl Encoder {
             return;
         }
         // p*d + (d > 256 ? 2 : 1)*n*c < p*n*c, solved for the most distinct values d that pay.
-        let most = (all * (varying - 2) / varying).max((all * (varying - 1) / varying).min(256)).min(65_535);
+        let most = (all * (varying - 2) / varying).max((all * (varying - 1) / varying).min(256));
+        let most = most.min(group.records * MOST_LISTED).min(65_535);
         while self.places.len() < *used + columns.len() {
             self.places.push(Vec::new());
         }
@@ -336,9 +341,13 @@ impl Encoder {
         Some(Choice::Follows { of, ahead })
     }
 
-    /// Writes ahead the table of a column's values by the places of its address; `None` if two records disagree.
+    /// Writes ahead the table of a column's values by the places of its address; `None` if two records disagree, or
+    /// if the table would be longer than the column.
     fn tabulate(&mut self, group: &Group, column: usize, placed: &Placed, place: usize) -> Option<usize> {
         let distinct = self.distinct(group, place);
+        if distinct > group.records {
+            return None;
+        }
         let places = self.places.get(place)?;
         if placed.field.width <= 8 {
             cells::load(group, &self.spans, column, &mut self.values);

@@ -276,3 +276,27 @@ fn raw_datagrams_come_back_in_order() {
     }
     assert_eq!(by_address.values().sum::<u32>(), 500);
 }
+
+#[test]
+fn a_template_that_names_addresses_over_and_over_blows_no_batch_up() {
+    const RECORDS: usize = 600;
+    let mut rng = StdRng::seed_from_u64(8);
+    let ipv4 = [vec![(8, 4); 200], vec![(16, 16); 50]].concat();
+    for (fields, addresses) in [(ipv4, 800), (vec![(27, 16); 200], 3_200)] {
+        let layout = layout(&fields);
+        let stride = layout.stride().unwrap();
+        let mut rows = vec![0; RECORDS * stride];
+        rng.fill(&mut rows[..]);
+        // Every address comes twice, so that a dictionary of very many seems to pay.
+        rows.chunks_mut(stride).for_each(|row| row.copy_within(..addresses / 2, addresses / 2));
+        let mut builder = Builder::new();
+        builder.push(&run(1, 1), &layout, &Slot::default(), &rows, &[], RECORDS as u32);
+        let sealed = builder.seal(&mut Packer::new(), Effort::Fast).unwrap();
+        let most = rows.len() + fields.len() * 64;
+        assert!((sealed.plain_size as usize) < most, "{} bytes of {}", sealed.plain_size, rows.len());
+        let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
+        let group = &batch.groups[0];
+        let values = (0..RECORDS).flat_map(|record| (0..fields.len()).map(move |column| (column, record)));
+        assert!(values.flat_map(|(column, record)| group.value(column, record)).eq(&rows));
+    }
+}
