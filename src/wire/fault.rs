@@ -38,7 +38,7 @@ pub enum Fault {
     /// A template without fields, or of fields without bytes.
     #[error("the template describes records of no bytes")]
     EmptyTemplate,
-    /// More fields than the cap, or records longer than a datagram can be.
+    /// More fields than the cap, more of them without bytes, or records longer than a datagram can be.
     #[error("the template is over the limits")]
     LargeTemplate,
     /// An options template whose scope is empty or reaches past its fields.

@@ -32,6 +32,10 @@ impl Default for Limits {
 /// Fields of one template; more are refused.
 pub(super) const MAX_FIELDS: usize = 256;
 
+/// Fields of no bytes in one template; more are refused. A datagram of 64 KiB would else describe sixteen million
+/// fields, and cost time and memory for each.
+pub(super) const MAX_EMPTY_FIELDS: usize = 8;
+
 /// A compiled template.
 #[derive(Debug)]
 pub struct Template {
@@ -250,14 +254,15 @@ fn weight(domain: &Domain) -> usize {
 /// Checks the fields of a template and compiles them.
 ///
 /// # Errors
-/// No fields, too many, or records of no bytes or of more than a datagram can hold.
+/// No fields, too many of them or of those without bytes, or records of no bytes or of more than a datagram can hold.
 pub(super) fn compile(
     kind: crate::proto::RecordKind,
     scope_columns: usize,
     v9_scopes: bool,
     fields: &[Field],
 ) -> Result<Layout, Fault> {
-    if fields.len() > MAX_FIELDS {
+    let empty = fields.iter().filter(|field| field.width == 0).count();
+    if fields.len() > MAX_FIELDS || (empty > MAX_EMPTY_FIELDS && empty < fields.len()) {
         return Err(Fault::LargeTemplate);
     }
     let layout = Layout::packed(kind, scope_columns, v9_scopes, fields);
@@ -307,6 +312,15 @@ mod tests {
             assert!(templates.domains() <= 100 && templates.fields <= 150);
             assert_eq!(templates.fields, templates.domains.values().map(weight).sum::<usize>());
         }
+    }
+
+    #[test]
+    fn a_template_of_hardly_any_bytes_costs_no_more_than_its_bytes() {
+        let field = |width| Field { enterprise: 0, element: 1, width };
+        let with_empty = |count| [vec![field(0); count], vec![field(1)]].concat();
+        let compile = |fields: &[Field]| compile(RecordKind::Data, 0, false, fields);
+        assert!(compile(&with_empty(MAX_EMPTY_FIELDS)).is_ok());
+        assert_eq!(compile(&with_empty(MAX_EMPTY_FIELDS + 1)).unwrap_err(), Fault::LargeTemplate);
     }
 
     #[test]
