@@ -27,7 +27,9 @@ impl Fields {
     pub fn new(role: Role, file: &Path, given: BTreeMap<String, Placed>) -> Self {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let base = absolute.parent().map(Path::to_owned).unwrap_or_default();
-        let unknown = given.iter().filter(|(key, _)| options::find(role, key).is_none());
+        let unknown = given.iter().filter(|(key, placed)| {
+            options::find(role, key).is_none() && !is_empty_section(role, key, placed)
+        });
         let faults = unknown.map(|(key, placed)| unknown_key(role, key, placed)).collect();
         Self {
             role,
@@ -167,6 +169,13 @@ impl Fields {
             (None, Absent::Found(_) | Absent::Off(_)) => found,
         }
     }
+}
+
+/// A section of ours with nothing in it, as when all its lines are commented out.
+fn is_empty_section(role: Role, key: &str, placed: &Placed) -> bool {
+    let below = |row: &Row| row.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    let is_ours = options::OPTIONS.iter().any(|row| row.belongs_to(role) && below(row));
+    is_ours && placed.given == Given::Section(Vec::new())
 }
 
 fn unknown_key(role: Role, key: &str, placed: &Placed) -> Fault {

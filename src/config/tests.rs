@@ -261,6 +261,12 @@ fn a_variable_that_is_no_text_is_a_fault() {
 }
 
 #[test]
+fn a_section_may_be_empty() {
+    let config = proxy_with("[batch]\n# max_records = 5\n[log]").proxy().unwrap();
+    assert_eq!(config.batch, super::Batch::default());
+}
+
+#[test]
 fn a_key_that_does_not_exist_is_a_fault_with_its_line() {
     let fault = only_fault("[batch]\nmax_record = 5");
     assert_eq!(
