@@ -23,14 +23,15 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Over what was given; relative paths start at the folder of `file`. Keys that are no option are faults.
-    pub fn new(role: Role, file: &Path, given: BTreeMap<String, Placed>) -> Self {
+    /// Over what was given; relative paths start at the folder of `file`. Keys that are no option are faults, beside
+    /// those that are known already.
+    pub fn new(role: Role, file: &Path, given: BTreeMap<String, Placed>, mut faults: Vec<Fault>) -> Self {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let base = absolute.parent().map(Path::to_owned).unwrap_or_default();
         let unknown = given.iter().filter(|(key, placed)| {
             options::find(role, key).is_none() && !is_empty_section(role, key, placed)
         });
-        let faults = unknown.map(|(key, placed)| unknown_key(role, key, placed)).collect();
+        faults.extend(unknown.map(|(key, placed)| unknown_key(role, key, placed)));
         Self {
             role,
             file: file.to_owned(),

@@ -91,12 +91,12 @@ pub struct Placed {
 }
 
 /// Every key that was given, to its value. `is_leaf` says which keys are options, so that a section in the place
-/// of a value is seen.
+/// of a value is seen. Beside it the variables that could not be read.
 pub fn read(
     file: &Path,
     variables: &[(OsString, OsString)],
     is_leaf: impl Fn(&str) -> bool,
-) -> Result<BTreeMap<String, Placed>, Vec<Fault>> {
+) -> Result<(BTreeMap<String, Placed>, Vec<Fault>), Vec<Fault>> {
     let whole = |wrong: String, allowed: &str| Fault {
         place: Place::File(file.to_owned()),
         key: String::new(),
@@ -107,7 +107,7 @@ pub fn read(
     let text = std::fs::read_to_string(file)
         .map_err(|error| vec![whole(format!("cannot be read: {error}"), "a readable TOML file")])?;
     let lines = lines(file, &text)?;
-    let mut variables = Variables::new(variables)?;
+    let (mut variables, faults) = Variables::new(variables);
     let unknown = variables.split_off(&is_leaf);
     let layers = ::config::Config::builder()
         .add_source(::config::File::from_str(&text, ::config::FileFormat::Toml))
@@ -126,7 +126,7 @@ pub fn read(
     found.extend(unknown.0.into_iter().map(|(name, value)| {
         (key_of(&name), Placed { given: Given::Plain(value), place: Place::Variable(name) })
     }));
-    Ok(found)
+    Ok((found, faults))
 }
 
 /// The options that are given, whoever's they are: the top-level names of the file and the keys of the variables.
@@ -222,8 +222,8 @@ fn walk(prefix: &str, table: &DeTable<'_>, each: &mut impl FnMut(String, &str, u
 struct Variables(Vec<(String, String)>);
 
 impl Variables {
-    /// Takes those that begin with [`PREFIX`].
-    fn new(all: &[(OsString, OsString)]) -> Result<Self, Vec<Fault>> {
+    /// Takes those that begin with [`PREFIX`]; beside them those that could not be read.
+    fn new(all: &[(OsString, OsString)]) -> (Self, Vec<Fault>) {
         let (mut ours, mut faults) = (Vec::new(), Vec::new());
         for (name, value) in all {
             let shown = name.to_string_lossy().into_owned();
@@ -245,7 +245,7 @@ impl Variables {
             }
         }
         ours.sort();
-        if faults.is_empty() { Ok(Self(ours)) } else { Err(faults) }
+        (Self(ours), faults)
     }
 
     /// Takes out those that set no option: merged, they could push aside one that the file sets.

@@ -114,8 +114,9 @@ fn read<T>(
     variables: &[(OsString, OsString)],
     build: impl Fn(&mut Fields) -> Option<T>,
 ) -> Result<T, Faults> {
-    let given = layers::read(file, variables, |key| options::find(role, key).is_some()).map_err(Faults)?;
-    let mut fields = Fields::new(role, file, given);
+    let is_option = |key: &str| options::find(role, key).is_some();
+    let (given, faults) = layers::read(file, variables, is_option).map_err(Faults)?;
+    let mut fields = Fields::new(role, file, given, faults);
     match build(&mut fields) {
         Some(config) if fields.is_sound() => Ok(config),
         _ => Err(Faults(fields.into_faults())),

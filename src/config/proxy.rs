@@ -111,7 +111,8 @@ pub struct Batch {
 impl Default for Batch {
     #[expect(clippy::expect_used, reason = "a test reads every default of the table")]
     fn default() -> Self {
-        let mut fields = Fields::new(super::Role::Proxy, Path::new(""), std::collections::BTreeMap::new());
+        let mut fields =
+            Fields::new(super::Role::Proxy, Path::new(""), std::collections::BTreeMap::new(), vec![]);
         batch(&mut fields).expect("the table's defaults can be read")
     }
 }

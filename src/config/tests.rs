@@ -249,6 +249,8 @@ fn a_variable_that_sets_nothing_is_a_fault() {
         let faults = proxy_with("").with(name, "1").faults(Role::Proxy);
         assert!(faults[0].contains("names no option"), "{faults:?}");
     }
+    let both = proxy_with("batch.max_records = 0\n").with("FLOWPROXY__batch__x", "1").faults(Role::Proxy);
+    assert!(both.len() == 2, "it hides no other fault: {both:?}");
 }
 
 #[cfg(unix)]
@@ -473,7 +475,7 @@ fn every_row_of_the_table_is_read_and_every_read_key_is_a_row() {
             (key.to_owned(), layers::Placed { given, place: Place::File(PathBuf::new()) })
         });
         let given = if role == Role::Collector { sinks.into() } else { Default::default() };
-        let mut fields = Fields::new(role, Path::new("f.toml"), given);
+        let mut fields = Fields::new(role, Path::new("f.toml"), given, vec![]);
         match role {
             Role::Proxy => drop(super::proxy::build(&mut fields)),
             Role::Collector => drop(super::collector::build(&mut fields)),

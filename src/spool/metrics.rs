@@ -46,7 +46,7 @@ impl Metrics {
         let counters = [
             ("spool_written_bytes", "Bytes of frames written to segments", &self.written_bytes),
             ("spool_written_batches", "Batches numbered and written", &self.written_batches),
-            ("spool_written_records", "Records in them", &self.written_records),
+            ("spool_written_records", "Records and raw datagrams in them", &self.written_records),
             ("spool_syncs", "fdatasync calls for the sake of batches", &self.syncs),
             ("spool_disk_errors", "Calls that the disk refused", &self.disk_errors),
         ];
@@ -55,9 +55,13 @@ impl Metrics {
         }
         let labelled = [
             ("spool_dropped_batches", "Batches dropped before a number, by reason", &self.dropped_batches),
-            ("spool_dropped_records", "Records in them", &self.dropped_records),
+            ("spool_dropped_records", "Records and raw datagrams in them", &self.dropped_records),
             ("spool_skipped_batches", "Batches that will not be sent, by reason", &self.skipped_batches),
-            ("spool_skipped_records", "Records in them, where known", &self.skipped_records),
+            (
+                "spool_skipped_records",
+                "Records and raw datagrams in them, where known",
+                &self.skipped_records,
+            ),
         ];
         for (name, help, counters) in labelled {
             counters.register(into, name, help);
