@@ -23,7 +23,7 @@ mod v5;
 mod v9;
 
 pub use fault::Fault;
-pub use template::{Limits, Template, Templates};
+pub use template::{Limits, TEMPLATE_COST, Template, Templates};
 
 use crate::flow::{Exporter, Run};
 use cursor::Cursor;

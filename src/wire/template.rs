@@ -19,13 +19,17 @@ pub struct Limits {
     pub domains: usize,
     /// Templates of one domain.
     pub templates_per_domain: usize,
-    /// Fields of all templates together: what bounds the table's memory.
+    /// Fields of all templates together, each template counted as [`TEMPLATE_COST`] more: what bounds the table's
+    /// memory, to some 20 bytes each.
     pub fields: usize,
 }
 
+/// What a template takes beside its fields, in fields.
+pub const TEMPLATE_COST: usize = 12;
+
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { domains: 10_000, templates_per_domain: 4_096, fields: 1_000_000 }
+        Limits { domains: 10_000, templates_per_domain: 4_096, fields: 2_000_000 }
     }
 }
 
@@ -139,9 +143,9 @@ struct Domain {
 pub struct Templates {
     limits: Limits,
     domains: Generations<DomainKey, Domain>,
-    /// Fields of all templates here.
+    /// What all templates here count against the limit.
     fields: usize,
-    /// Fields put in since the last rotation.
+    /// What was put in since the last rotation.
     heard: usize,
     evicted: u64,
 }
@@ -155,7 +159,7 @@ impl Templates {
     pub(super) fn get(&mut self, key: &DomainKey, id: u16) -> Option<&Template> {
         let Templates { domains, fields, evicted, .. } = self;
         let mut evict = |gone: &Template| {
-            *fields = fields.saturating_sub(gone.layout.fields().len());
+            *fields = fields.saturating_sub(cost(&gone.layout));
             *evicted += 1;
         };
         let domain = domains.get(key, &mut |gone| gone.templates.values().for_each(&mut evict))?;
@@ -169,7 +173,7 @@ impl Templates {
             return false;
         }
         self.withdraw(&key, id);
-        let width = layout.fields().len();
+        let width = cost(&layout);
         if self.heard + width > self.limits.fields / 2 || self.fields + width > self.limits.fields {
             self.rotate();
         }
@@ -180,7 +184,7 @@ impl Templates {
         self.fields += width;
         let Templates { domains, fields, evicted, limits, .. } = self;
         let mut evict = |gone: &Template| {
-            *fields = fields.saturating_sub(gone.layout.fields().len());
+            *fields = fields.saturating_sub(cost(&gone.layout));
             *evicted += 1;
         };
         if domains.get(&key, &mut |gone| gone.templates.values().for_each(&mut evict)).is_none() {
@@ -206,7 +210,7 @@ impl Templates {
     pub(super) fn withdraw(&mut self, key: &DomainKey, id: u16) {
         let domain = self.domains.find(key);
         if let Some(gone) = domain.and_then(|domain| domain.templates.remove(&id)) {
-            self.fields = self.fields.saturating_sub(gone.layout.fields().len());
+            self.fields = self.fields.saturating_sub(cost(&gone.layout));
         }
     }
 
@@ -246,9 +250,14 @@ impl Templates {
     }
 }
 
-/// Fields of all its templates.
+/// What a template counts against the limit.
+fn cost(layout: &Layout) -> usize {
+    layout.fields().len() + TEMPLATE_COST
+}
+
+/// What all its templates count.
 fn weight(domain: &Domain) -> usize {
-    domain.templates.values().map(|template| template.layout.fields().len()).sum()
+    domain.templates.values().map(|template| cost(&template.layout)).sum()
 }
 
 /// Checks the fields of a template and compiles them.
@@ -296,12 +305,12 @@ mod tests {
         assert!(templates.insert(key(1), 256, layout(1)));
         assert!(!templates.insert(key(1), 256, layout(1)));
         assert!(templates.insert(key(1), 256, layout(2)));
-        assert_eq!((templates.len(), templates.fields), (1, 2));
+        assert_eq!((templates.len(), templates.fields), (1, 2 + TEMPLATE_COST));
     }
 
     #[test]
     fn a_flood_stays_under_every_cap_and_spares_what_is_used() {
-        let limits = Limits { domains: 100, templates_per_domain: 10, fields: 150 };
+        let limits = Limits { domains: 100, templates_per_domain: 10, fields: 150 * (2 + TEMPLATE_COST) / 2 };
         let mut templates = Templates::new(limits);
         templates.insert(key(0), 256, layout(1));
         for port in 1..5_000 {
@@ -309,7 +318,7 @@ mod tests {
                 templates.insert(key(port), id, layout(id));
             }
             assert!(templates.get(&key(0), 256).is_some(), "port {port}");
-            assert!(templates.domains() <= 100 && templates.fields <= 150);
+            assert!(templates.domains() <= 100 && templates.fields <= limits.fields);
             assert_eq!(templates.fields, templates.domains.values().map(weight).sum::<usize>());
         }
     }
