@@ -90,13 +90,16 @@ pub struct Placed {
     pub place: Place,
 }
 
+/// Values by their keys.
+pub type Found = BTreeMap<String, Placed>;
+
 /// Every key that was given, to its value. `is_leaf` says which keys are options, so that a section in the place
 /// of a value is seen. Beside it the variables that could not be read.
 pub fn read(
     file: &Path,
     variables: &[(OsString, OsString)],
     is_leaf: impl Fn(&str) -> bool,
-) -> Result<(BTreeMap<String, Placed>, Vec<Fault>), Vec<Fault>> {
+) -> Result<(Found, Vec<Fault>), Vec<Fault>> {
     let whole = |wrong: String, allowed: &str| Fault {
         place: Place::File(file.to_owned()),
         key: String::new(),
@@ -114,7 +117,7 @@ pub fn read(
         .add_source(variables)
         .build()
         .map_err(|error| vec![whole(format!("cannot be read: {error}"), "a TOML file")])?;
-    let mut found = BTreeMap::new();
+    let mut found = Found::new();
     flatten("", layers.cache, &is_leaf, &mut |key, value: Value| {
         let place = match (value.origin(), lines.get(&key)) {
             (Some(variable), _) => Place::Variable(variable.to_owned()),
