@@ -96,13 +96,16 @@ impl Rig {
         End { process }
     }
 
-    /// All records that the far end has written, in order: rotated files first, then the live one. A last line
-    /// that is still being written is left out.
-    pub fn records(&self) -> Vec<Value> {
+    /// All that the far end has written, in order: rotated files first, then the live one.
+    pub fn text(&self) -> String {
         let mut files = files_in(&self.path("out"), "flows-");
         files.push(self.path("out/flows.jsonl"));
-        let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-        texts.flat_map(|text| complete_lines(&text)).collect()
+        files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
+    }
+
+    /// The same as records. A last line that is still being written is left out.
+    pub fn records(&self) -> Vec<Value> {
+        complete_lines(&self.text())
     }
 
     /// Waits until the far end has written at least `count` records of kind "data" and gives all of that kind.
