@@ -46,7 +46,7 @@ impl From<Type> for Format {
                 Self::Unsigned
             }
             Type::Signed32 => Self::Signed,
-            Type::Float64 => Self::Float,
+            Type::Float32 | Type::Float64 => Self::Float,
             Type::Boolean => Self::Boolean,
             Type::MacAddress => Self::Mac,
             Type::String => Self::String,

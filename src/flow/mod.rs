@@ -37,6 +37,7 @@ pub mod time;
 mod elements;
 mod layout;
 mod run;
+mod vendor_elements;
 
 pub use layout::{Layout, Placed, Slot};
 pub use run::Run;
