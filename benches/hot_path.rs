@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use flowproxy::batch::{Builder, Effort, Packer, Sealed, read};
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Run};
-use flowproxy::wire::{Decoder, Fault, Output, Settings, Template};
+use flowproxy::wire::{Arrival, Decoder, Fault, Output, Place, Settings, Template};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::hint::black_box;
@@ -169,8 +169,9 @@ impl Load {
 
     fn pass(&self, decoder: &mut Decoder, output: &mut impl Output) {
         let exporter = Exporter { address: [192, 0, 2, 1].into(), port: 2_055 };
+        let arrival = Arrival { exporter, received: 1_700_000_000_000, elapsed: 0, number: 0 };
         for datagram in &self.datagrams {
-            decoder.datagram(exporter, 1_700_000_000_000, datagram, output).unwrap();
+            decoder.datagram(&arrival, datagram, output).unwrap();
         }
     }
 }
@@ -193,11 +194,9 @@ impl Output for Seal {
             self.sealed.extend(builder.seal(&mut self.packer, Effort::Fast));
         }
     }
-    fn fault(&mut self, fault: Fault, _: usize) {
+    fn fault(&mut self, fault: Fault, _: Place) {
         panic!("{fault}");
     }
-    fn template(&mut self, _: bool) {}
-    fn withdrawn(&mut self, _: usize, _: bool) {}
     fn set(&mut self) {}
 }
 

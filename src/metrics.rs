@@ -80,6 +80,10 @@ pub struct Ingest {
     pub sets_undecoded: Labelled,
     /// Bytes of those.
     pub set_bytes_undecoded: Counter,
+    /// Sets held now until their template comes.
+    pub sets_held: Gauge,
+    /// Bytes that they count.
+    pub set_bytes_held: Gauge,
     /// Records decoded; count them with [`Ingest::count_decoded`].
     pub records_decoded: Counter,
     /// The same by [`Ingest::KINDS`].
@@ -116,11 +120,12 @@ impl Ingest {
     /// Why nothing of a datagram could be read: labels of [`crate::wire::Fault`].
     pub const UNREADABLE: [&str; 3] = ["short_header", "unknown_version", "message_length"];
     /// Why a set, or a template in it, could not be decoded: the other labels.
-    pub const UNDECODED: [&str; 10] = [
+    pub const UNDECODED: [&str; 11] = [
         "count",
         "set_length",
         "reserved_set",
         "no_template",
+        "hold_full",
         "record_length",
         "short_template",
         "template_id",
@@ -129,7 +134,7 @@ impl Ingest {
         "scope",
     ];
     /// What decoded records are.
-    pub const KINDS: [&str; 2] = ["flow", "options"];
+    pub const KINDS: [&str; 5] = ["flow", "options", "sample", "counter", "drop"];
     /// Why records and raw datagrams are lost before they have a number.
     pub const DROPPED: [&str; 1] = ["queue_full"];
     /// What closed a batch.
@@ -149,6 +154,8 @@ impl Ingest {
             sets_decoded: Counter::default(),
             sets_undecoded: Labelled::new("reason", &Self::UNDECODED),
             set_bytes_undecoded: Counter::default(),
+            sets_held: Gauge::default(),
+            set_bytes_held: Gauge::default(),
             records_decoded: Counter::default(),
             records_by_kind: Labelled::new("kind", &Self::KINDS),
             records_dropped: Labelled::new("reason", &Self::DROPPED),
@@ -167,10 +174,10 @@ impl Ingest {
         }
     }
 
-    /// Counts decoded records, in total and by kind.
-    pub fn count_decoded(&self, flow: u64, options: u64) {
-        self.records_decoded.inc_by(flow.saturating_add(options));
-        for (kind, records) in [("flow", flow), ("options", options)] {
+    /// Counts decoded records, in total and by kind: in the order of [`Ingest::KINDS`].
+    pub fn count_decoded(&self, by_kind: [u64; 5]) {
+        self.records_decoded.inc_by(by_kind.iter().sum());
+        for (kind, records) in Self::KINDS.into_iter().zip(by_kind) {
             if records > 0 {
                 self.records_by_kind.add(kind, records);
             }
@@ -212,6 +219,8 @@ impl Ingest {
         counter(into, "sets_decoded", "Sets decoded whole", &self.sets_decoded);
         labelled(into, "sets_undecoded", "Sets not decoded, by reason", &self.sets_undecoded);
         counter(into, "sets_undecoded_bytes", "Bytes of those", &self.set_bytes_undecoded);
+        gauge(into, "sets_held", "Sets held until their template comes", &self.sets_held);
+        gauge(into, "sets_held_bytes", "Bytes that they take", &self.set_bytes_held);
         counter(into, "records_decoded", "Records decoded", &self.records_decoded);
         labelled(into, "decode_records", "Records decoded, by kind", &self.records_by_kind);
         labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
@@ -285,7 +294,7 @@ mod tests {
     fn names_of_the_contract_have_one_sample_each() {
         let ingest = Ingest::new();
         ingest.datagrams_received.inc_by(3);
-        ingest.count_decoded(40, 2);
+        ingest.count_decoded([40, 2, 0, 0, 0]);
         let samples = samples(&ingest);
         assert_eq!(samples["flowproxy_datagrams_received_total"], "3");
         assert_eq!(samples["flowproxy_records_decoded_total"], "42");

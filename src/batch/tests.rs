@@ -22,6 +22,7 @@ fn run(port: u16, sequence: u32) -> Run {
         boot_quality: BootQuality::Header,
         sampling_rate: u32::from(port % 2),
         sampling_source: SamplingSource::Header,
+        template_source: crate::proto::TemplateSource::Heard,
     }
 }
 

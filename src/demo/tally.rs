@@ -148,7 +148,7 @@ mod tests {
     use crate::generator::sources::mesh::{self, Mesh};
     use crate::generator::v9::{Datagram, Settings};
     use crate::generator::{NUMBER_BITS, v9};
-    use crate::wire::{self, Decoder, Fault, Output};
+    use crate::wire::{self, Arrival, Decoder, Fault, Output, Place};
     use std::time::Duration;
 
     const NOW: u64 = 1_795_442_400_000;
@@ -162,12 +162,10 @@ mod tests {
             self.0.push(run, template.layout(), template.slot(), rows, ends, count);
         }
 
-        fn fault(&mut self, fault: Fault, _: usize) {
+        fn fault(&mut self, fault: Fault, _: Place) {
             panic!("{fault:?}");
         }
 
-        fn template(&mut self, _: bool) {}
-        fn withdrawn(&mut self, _: usize, _: bool) {}
         fn set(&mut self) {}
     }
 
@@ -190,7 +188,8 @@ mod tests {
         let mut sent = Totals::default();
         let mut wire = |site: usize, datagram: v9::Datagram<'_>, held: Totals| {
             let exporter = Exporter { address: IpAddr::from([127, 0, 0, 2]), port: 1_000 + site as u16 };
-            decoder.datagram(exporter, NOW, datagram.bytes, &mut shard).unwrap();
+            let arrival = Arrival { exporter, received: NOW, elapsed: 0, number: 0 };
+            decoder.datagram(&arrival, datagram.bytes, &mut shard).unwrap();
             sent.add(held);
         };
         for _ in 0..flows {

@@ -1,7 +1,7 @@
 //! Runs: what records of one datagram have in common.
 
 use super::Exporter;
-use crate::proto::{BootQuality, Protocol, SamplingSource};
+use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 
 /// What belongs to a datagram and so to each of its records (batch.proto, `RunField`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,4 +30,6 @@ pub struct Run {
     pub sampling_rate: u32,
     /// Where `sampling_rate` comes from.
     pub sampling_source: SamplingSource,
+    /// How the template is known by which the records were read.
+    pub template_source: TemplateSource,
 }

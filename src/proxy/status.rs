@@ -64,6 +64,7 @@ impl Counters {
                 "decoded": ingest.sets_decoded.get(),
                 "undecoded": ingest.sets_undecoded.all(),
                 "undecoded_bytes": ingest.set_bytes_undecoded.get(),
+                "held": ingest.sets_held.get(),
             },
             "records": {
                 "decoded": ingest.records_decoded.get(),
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn the_ledger_shows_what_was_counted() {
         let counters = Counters::default();
-        counters.ingest.count_decoded(5, 1);
+        counters.ingest.count_decoded([5, 1, 0, 0, 0]);
         counters.ingest.records_dropped.add("queue_full", 2);
         let ledger = counters.ledger();
         assert_eq!(ledger["records"]["decoded"], 6);

@@ -9,7 +9,7 @@ const MOST_EXPORTERS: usize = 10_000;
 
 /// What one datagram had.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Share {
     pub(super) records: u64,
     pub(super) options: u64,
     pub(super) raw: u64,
@@ -79,7 +79,7 @@ impl Exporters {
     }
 
     /// Counts a datagram; `now` is in milliseconds since 1970.
-    pub(super) fn heard(&mut self, exporter: crate::flow::Exporter, now: u64, heard: Heard) {
+    pub(super) fn heard(&mut self, exporter: crate::flow::Exporter, now: u64, heard: Share) {
         let full = self.rows.len() >= MOST_EXPORTERS;
         let row = if full && !self.rows.contains_key(&exporter.address) {
             self.other.get_or_insert(ExporterRow::new(None, now))
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn past_the_cap_exporters_share_a_row() {
         let mut exporters = Exporters::default();
-        let heard = Heard { records: 3, ..Heard::default() };
+        let heard = Share { records: 3, ..Share::default() };
         for host in 0..MOST_EXPORTERS as u32 + 5 {
             let exporter = Exporter { address: std::net::Ipv4Addr::from(host).into(), port: 9 };
             exporters.heard(exporter, 1_000, heard);

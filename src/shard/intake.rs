@@ -1,6 +1,6 @@
 //! From datagrams to sealed batches, and the counts on the way.
 
-use super::exporters::{Exporters, Heard};
+use super::exporters::{Exporters, Share};
 use super::faults::FaultLog;
 use super::{BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
@@ -9,7 +9,7 @@ use crate::ingest::Datagram;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
 use crate::spool::Sender;
-use crate::wire::{Decoder, Fault, Output, Template};
+use crate::wire::{Arrival, Change, Decoder, Fault, Heard, Output, Place, Template, Withdrawal};
 use arc_swap::Cache;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +42,21 @@ impl Close {
     }
 }
 
+/// When something was received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// By the wall clock, in milliseconds since 1970.
+    pub(super) unix_ms: u64,
+    /// By a clock that is never set, in milliseconds since the shard's start.
+    pub(super) elapsed_ms: u64,
+}
+
+impl Moment {
+    fn arrival(self, datagram: &Datagram<'_>) -> Arrival {
+        Arrival { exporter: datagram.exporter, received: self.unix_ms, elapsed: self.elapsed_ms, number: 0 }
+    }
+}
+
 /// The most records that a group may have (batch.proto).
 const MOST_RECORDS: usize = 65_536;
 
@@ -53,8 +68,9 @@ struct Counts {
     accepted: u64,
     raw: u64,
     sets: u64,
-    flow: u64,
-    options: u64,
+    held: i64,
+    /// In the order of [`Ingest::KINDS`].
+    records: [u64; 5],
 }
 
 /// The open batches of a shard.
@@ -71,7 +87,7 @@ pub(super) struct Intake {
     exporters: Exporters,
     faults: FaultLog,
     /// What the datagram in hand had.
-    heard: Heard,
+    heard: Share,
     /// What was wrong with it, last.
     fault: Option<Fault>,
 }
@@ -89,7 +105,7 @@ impl Intake {
             counts: Counts::default(),
             exporters: Exporters::default(),
             faults: FaultLog::default(),
-            heard: Heard::default(),
+            heard: Share::default(),
             fault: None,
         }
     }
@@ -98,12 +114,12 @@ impl Intake {
         &self.exporters
     }
 
-    /// Takes a datagram that came to our `port`; `decoder` is `None` for one that is forwarded unread.
+    /// Takes a datagram that came to our `port` at `now`; `decoder` is `None` for one that is forwarded unread.
     pub(super) fn datagram(
         &mut self,
         datagram: &Datagram<'_>,
         port: u16,
-        now: u64,
+        now: Moment,
         decoder: Option<&mut Decoder>,
     ) {
         self.counts.received += 1;
@@ -112,10 +128,10 @@ impl Intake {
             self.metrics.datagrams_truncated.inc();
             return;
         }
-        self.heard = Heard::default();
+        self.heard = Share::default();
         match decoder {
-            None => self.raw_datagram(datagram, port, now),
-            Some(decoder) => match decoder.datagram(datagram.exporter, now, datagram.bytes, self) {
+            None => self.raw_datagram(datagram, port, now.unix_ms),
+            Some(decoder) => match decoder.datagram(&now.arrival(datagram), datagram.bytes, self) {
                 Ok(()) => self.counts.accepted += 1,
                 Err(fault) => {
                     self.metrics.datagrams_unreadable.add(fault.label(), 1);
@@ -125,9 +141,9 @@ impl Intake {
             },
         }
         if let Some(fault) = self.fault.take() {
-            self.faults.log(fault, datagram.exporter, now);
+            self.faults.log(fault, datagram.exporter, now.unix_ms);
         }
-        self.exporters.heard(datagram.exporter, now, self.heard);
+        self.exporters.heard(datagram.exporter, now.unix_ms, self.heard);
     }
 
     fn raw_datagram(&mut self, datagram: &Datagram<'_>, port: u16, now: u64) {
@@ -206,7 +222,8 @@ impl Intake {
         self.metrics.datagrams_accepted.inc_by(counts.accepted);
         self.metrics.raw_accepted.inc_by(counts.raw);
         self.metrics.sets_decoded.inc_by(counts.sets);
-        self.metrics.count_decoded(counts.flow, counts.options);
+        self.metrics.sets_held.inc_by(counts.held);
+        self.metrics.count_decoded(counts.records);
     }
 }
 
@@ -217,12 +234,14 @@ impl Output for Intake {
         }
         self.open();
         self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
-        if template.layout().kind() == RecordKind::Options {
-            self.counts.options += u64::from(count);
-            self.heard.options += u64::from(count);
-        } else {
-            self.counts.flow += u64::from(count);
-            self.heard.records += u64::from(count);
+        let kind = template.layout().kind();
+        // The enum's order is that of the counters.
+        if let Some(records) = self.counts.records.get_mut(kind as usize) {
+            *records += u64::from(count);
+        }
+        match kind {
+            RecordKind::Options => self.heard.options += u64::from(count),
+            _ => self.heard.records += u64::from(count),
         }
         let limits = self.settings.load().limits;
         if self.builder.is_full(&limits) {
@@ -231,26 +250,34 @@ impl Output for Intake {
         }
     }
 
-    fn fault(&mut self, fault: Fault, bytes: usize) {
+    fn fault(&mut self, fault: Fault, place: Place) {
         self.metrics.sets_undecoded.add(fault.label(), 1);
-        self.metrics.set_bytes_undecoded.inc_by(bytes as u64);
+        self.metrics.set_bytes_undecoded.inc_by(place.bytes as u64);
         self.heard.faults += 1;
         self.fault = Some(fault);
     }
 
-    fn template(&mut self, new: bool) {
-        if new {
+    fn template(&mut self, heard: &Heard<'_>) {
+        if heard.change != Change::Same {
             self.metrics.templates_learned.inc();
         }
     }
 
-    fn withdrawn(&mut self, count: usize, obeyed: bool) {
-        let result = if obeyed { "obeyed" } else { "ignored" };
-        self.metrics.template_withdrawals.add(result, count as u64);
+    fn withdrawn(&mut self, withdrawal: &Withdrawal) {
+        let result = if withdrawal.obeyed { "obeyed" } else { "ignored" };
+        self.metrics.template_withdrawals.add(result, withdrawal.count as u64);
     }
 
     fn set(&mut self) {
         self.counts.sets += 1;
+    }
+
+    fn held(&mut self, _place: Place) {
+        self.counts.held += 1;
+    }
+
+    fn resume(&mut self, held: Option<&Arrival>) {
+        self.counts.held -= i64::from(held.is_some());
     }
 }
 

@@ -15,7 +15,7 @@ use crate::metrics::Ingest;
 use crate::spool::Sender;
 use crate::wire::{self, Decoder};
 use arc_swap::ArcSwap;
-use intake::{Close, Intake};
+use intake::{Close, Intake, Moment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -61,9 +61,10 @@ pub fn run(sockets: Sockets, context: Context) {
         receiver: Receiver::new(),
         decoder: Decoder::new(context.wire),
         intake: Intake::new(&context),
+        started: Instant::now(),
         published: Instant::now(),
         evicted: 0,
-        known: (0, 0),
+        known: Known::default(),
         sockets,
         context,
     };
@@ -84,6 +85,7 @@ pub fn run(sockets: Sockets, context: Context) {
     }
     let until = Instant::now() + LAST_READS;
     while shard.read_all() > 0 && Instant::now() < until {}
+    shard.decoder.end(&mut shard.intake);
     shard.intake.close(Close::End);
     shard.publish(Instant::now());
 }
@@ -94,11 +96,20 @@ struct Shard {
     decoder: Decoder,
     intake: Intake,
     context: Context,
+    started: Instant,
     published: Instant,
     /// Template evictions already counted.
     evicted: u64,
-    /// (templates, exporters) already shown in the gauges, which all shards share.
-    known: (i64, i64),
+    /// Already shown in the gauges, which all shards share.
+    known: Known,
+}
+
+/// What a shard adds to the gauges.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    templates: i64,
+    exporters: i64,
+    held_bytes: i64,
 }
 
 impl Shard {
@@ -118,7 +129,7 @@ impl Shard {
                 continue;
             }
             most = most.max(taken);
-            let now = unix_ms();
+            let now = Moment { unix_ms: unix_ms(), elapsed_ms: self.elapsed_ms() };
             for datagram in self.receiver.datagrams() {
                 let decoder = match listener.usage {
                     Use::Flow => Some(&mut self.decoder),
@@ -129,6 +140,10 @@ impl Shard {
             self.intake.flush_counts();
         }
         most
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     /// Waits for datagrams, at most until the open batch is due.
@@ -142,6 +157,8 @@ impl Shard {
 
     fn publish(&mut self, now: Instant) {
         self.published = now;
+        self.decoder.tick(self.elapsed_ms(), &mut self.intake);
+        self.intake.flush_counts();
         let metrics = &self.context.metrics;
         for listener in &mut self.sockets.listeners {
             let dropped = listener.newly_dropped();
@@ -150,13 +167,18 @@ impl Shard {
                 tracing::warn!(dropped, local = %listener.local, "the kernel dropped datagrams at a full receive buffer");
             }
         }
-        let templates = self.decoder.templates();
-        let evicted = templates.evicted();
+        let evicted = self.decoder.domains().evicted();
         metrics.templates_evicted.inc_by(evicted - self.evicted);
         self.evicted = evicted;
-        let known = (templates.len() as i64, self.intake.exporters().len() as i64);
-        metrics.templates.inc_by(known.0 - self.known.0);
-        metrics.exporters.inc_by(known.1 - self.known.1);
+        let (_, held_bytes) = self.decoder.held();
+        let known = Known {
+            templates: self.decoder.domains().templates() as i64,
+            exporters: self.intake.exporters().len() as i64,
+            held_bytes: held_bytes as i64,
+        };
+        metrics.templates.inc_by(known.templates - self.known.templates);
+        metrics.exporters.inc_by(known.exporters - self.known.exporters);
+        metrics.set_bytes_held.inc_by(known.held_bytes - self.known.held_bytes);
         self.known = known;
         self.intake.exporters().publish(&self.context.exporters);
     }

@@ -4,15 +4,26 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Short;
 
-/// Reads from the front of a slice.
+/// Reads from the front of a slice, and knows how far into the datagram it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { rest: bytes }
+        Cursor { rest: bytes, at: 0 }
+    }
+
+    /// Reads a part of a datagram that begins at its byte `at`.
+    pub(super) fn within(bytes: &'a [u8], at: usize) -> Cursor<'a> {
+        Cursor { rest: bytes, at }
+    }
+
+    /// Where the next byte lies in the datagram.
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     /// Bytes not read yet.
@@ -27,12 +38,14 @@ impl<'a> Cursor<'a> {
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Short> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(Short)?;
         self.rest = rest;
+        self.at += count;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(Short)?;
         self.rest = rest;
+        self.at += N;
         Ok(*taken)
     }
 

@@ -23,9 +23,12 @@ pub enum Fault {
     /// A set id that the protocol reserves.
     #[error("the set's id is reserved")]
     ReservedSet,
-    /// A data set whose template has not been heard.
+    /// A data set whose template has not been heard, for as long as the set was held.
     #[error("no template has been heard for the set")]
     NoTemplate,
+    /// A data set whose template has not been heard, and there was no room to hold it, or no longer.
+    #[error("no template has been heard for the set, and there is no room to hold it")]
+    HoldFull,
     /// A record of variable length runs over the end of its set; those before it are taken.
     #[error("a record runs over the end of its set")]
     RecordLength,
@@ -48,7 +51,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for counters to be registered at start.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::ShortHeader,
         Fault::UnknownVersion,
         Fault::MessageLength,
@@ -56,6 +59,7 @@ impl Fault {
         Fault::SetLength,
         Fault::ReservedSet,
         Fault::NoTemplate,
+        Fault::HoldFull,
         Fault::RecordLength,
         Fault::ShortTemplate,
         Fault::TemplateId,
@@ -74,6 +78,7 @@ impl Fault {
             Fault::SetLength => "set_length",
             Fault::ReservedSet => "reserved_set",
             Fault::NoTemplate => "no_template",
+            Fault::HoldFull => "hold_full",
             Fault::RecordLength => "record_length",
             Fault::ShortTemplate => "short_template",
             Fault::TemplateId => "template_id",

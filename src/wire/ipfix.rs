@@ -10,11 +10,12 @@
 //! ```
 
 use super::cursor::{Cursor, Short};
-use super::sets::{self, Broken};
-use super::template::{DomainKey, MAX_FIELDS, compile};
-use super::{Decoder, Fault, Output};
-use crate::flow::{Exporter, Field, Run};
-use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
+use super::domain::DomainKey;
+use super::sets::{self, Broken, Ending};
+use super::template::{MAX_FIELDS, compile};
+use super::{Arrival, Decoder, Fault, Output, Place, Withdrawal};
+use crate::flow::{Field, Run};
+use crate::proto::{Protocol, RecordKind};
 
 const TEMPLATE_SET: u16 = 2;
 const OPTIONS_TEMPLATE_SET: u16 = 3;
@@ -26,13 +27,12 @@ const ENTERPRISE_BIT: u16 = 0x8000;
 /// Reads a message whose version has been read.
 pub(super) fn datagram(
     decoder: &mut Decoder,
-    exporter: Exporter,
-    received: u64,
+    arrival: &Arrival,
     mut cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Result<(), Fault> {
     let whole = cursor.left() + VERSION_BYTES;
-    let (length, mut run) = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    let (length, mut run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     let content = length.checked_sub(HEADER_BYTES).ok_or(Fault::MessageLength)?;
     if length > whole {
         return Err(Fault::MessageLength);
@@ -40,41 +40,28 @@ pub(super) fn datagram(
     // Some exporters count their last set too short by its padding: a set may reach past the message's length as
     // long as the datagram holds it.
     let after = cursor.left() - content;
-    let key = DomainKey { exporter, protocol: run.protocol, domain: run.domain };
+    let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
     while cursor.left() >= after + sets::HEADER_BYTES
-        && let Some((id, content)) = sets::next(&mut cursor, output)
+        && let Some(set) = sets::next(&mut cursor, output)
     {
-        let result = match id {
+        let result = match set.id {
             TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
-                templates(decoder, key, id == OPTIONS_TEMPLATE_SET, content, output)
+                templates(decoder, key, set.id == OPTIONS_TEMPLATE_SET, set.cursor(), output)
             }
-            FIRST_DATA_SET.. => sets::data(decoder, &key, id, content, &mut run, output),
-            _ => Err((Fault::ReservedSet, content.len())),
+            FIRST_DATA_SET.. => sets::data(decoder, &key, arrival, &set, &mut run, output),
+            _ => Err((Fault::ReservedSet, set.place())),
         };
-        sets::end(result, output);
+        sets::end(&result, set.place(), output);
     }
     Ok(())
 }
 
-fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
+fn header(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
     let length = cursor.u16()?;
     let export_time = u64::from(cursor.u32()?) * 1000;
     let sequence = cursor.u32()?;
     let domain = cursor.u32()?;
-    let run = Run {
-        exporter,
-        protocol: Protocol::Ipfix,
-        domain,
-        template: 0,
-        sequence,
-        export_time,
-        uptime: 0,
-        received,
-        boot_time: 0,
-        boot_quality: BootQuality::Unknown,
-        sampling_rate: 0,
-        sampling_source: SamplingSource::Unknown,
-    };
+    let run = Run { domain, sequence, export_time, ..arrival.run(Protocol::Ipfix) };
     Ok((usize::from(length), run))
 }
 
@@ -82,13 +69,12 @@ fn templates(
     decoder: &mut Decoder,
     key: DomainKey,
     options: bool,
-    content: &[u8],
+    mut cursor: Cursor<'_>,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    let mut cursor = Cursor::new(content);
-    let mut result = Ok(());
+) -> Result<Ending, Broken> {
+    let mut result = Ok(Ending::Read(0));
     while cursor.left() >= 4 {
-        let left = cursor.left();
+        let place = Place { offset: cursor.at(), bytes: cursor.left() };
         let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
             break; // padding
@@ -97,9 +83,9 @@ fn templates(
             withdraw(decoder, &key, options, id, output);
             continue;
         }
-        match template(decoder, key, options, id, usize::from(count), &mut cursor, output) {
+        match template(decoder, key, options, (id, usize::from(count)), &mut cursor, output) {
             Ok(kept) => result = result.and(kept),
-            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, place))),
         }
     }
     result
@@ -110,27 +96,31 @@ fn template(
     decoder: &mut Decoder,
     key: DomainKey,
     options: bool,
-    id: u16,
-    count: usize,
+    (id, count): (u16, usize),
     cursor: &mut Cursor<'_>,
     output: &mut impl Output,
-) -> Result<Result<(), Broken>, Short> {
-    let left = cursor.left();
+) -> Result<Result<Ending, Broken>, Short> {
+    let offset = cursor.at() - 4;
     let scope = if options { usize::from(cursor.u16()?) } else { 0 };
     let mut fields = Vec::with_capacity(count.min(MAX_FIELDS));
     for _ in 0..count {
         fields.push(field(cursor)?);
     }
-    let bytes = left - cursor.left();
+    let place = Place { offset, bytes: cursor.at() - offset };
     if id < FIRST_DATA_SET {
-        return Ok(Err((Fault::TemplateId, bytes)));
+        return Ok(Err((Fault::TemplateId, place)));
     }
     if options && (scope == 0 || scope > count) {
-        return Ok(Err((Fault::Scope, bytes)));
+        return Ok(Err((Fault::Scope, place)));
     }
     let kind = if options { RecordKind::Options } else { RecordKind::Data };
-    let layout = compile(kind, scope, false, &fields).map_err(|fault| (fault, bytes));
-    Ok(layout.map(|layout| output.template(decoder.templates.insert(key, id, layout))))
+    Ok(match compile(kind, scope, false, &fields) {
+        Ok(layout) => {
+            sets::keep(decoder, key, id, layout, output);
+            Ok(Ending::Read(0))
+        }
+        Err(fault) => Err((fault, place)),
+    })
 }
 
 fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {
@@ -144,13 +134,13 @@ fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {
 fn withdraw(decoder: &mut Decoder, key: &DomainKey, options: bool, id: u16, output: &mut impl Output) {
     let obeyed = decoder.settings.obey_withdrawals;
     let count = match id {
-        TEMPLATE_SET | OPTIONS_TEMPLATE_SET if obeyed => decoder.templates.withdraw_all(key, options),
+        TEMPLATE_SET | OPTIONS_TEMPLATE_SET if obeyed => decoder.domains.withdraw_all(key, options),
         _ => {
             if obeyed {
-                decoder.templates.withdraw(key, id);
+                decoder.domains.withdraw(key, id);
             }
             1
         }
     };
-    output.withdrawn(count.max(1), obeyed);
+    output.withdrawn(&Withdrawal { id, options, count: count.max(1), obeyed });
 }

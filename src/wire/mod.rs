@@ -5,49 +5,164 @@
 //! | file | what | source |
 //! |---|---|---|
 //! | `cursor.rs` | the one checked reader of wire bytes | |
-//! | `template.rs` | what templates compile to, and the bounded table of those heard | RFC 3954 5.2, RFC 7011 8 |
+//! | `template.rs` | what templates are checked for and compile to | RFC 3954 5.2, RFC 7011 8 |
+//! | `domain.rs` | what exporters have told, bounded; `generations.rs` is how it forgets | |
+//! | `hold.rs` | data whose template has not been heard | RFC 3954 9, RFC 7011 9 |
 //! | `v5.rs` | NetFlow v5 | Cisco, "NetFlow Export Datagram Format" |
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
 //! | `ipfix.rs` | IPFIX | RFC 7011 |
-//! | `sets.rs` | what v9 and IPFIX share: walking data sets | |
+//! | `sets.rs` | what v9 and IPFIX share: walking data sets, and what becomes of held ones | |
 //!
-//! A datagram that cannot be read at all is a [`Fault`] returned; a set that cannot is one reported to the
-//! [`Output`], and the next set goes on. Nothing here copies a record: rows go to the output as slices.
+//! | if | then |
+//! |---|---|
+//! | a datagram's header cannot be read | the [`Fault`] is returned, and nothing of it was given to the [`Output`] |
+//! | a set or template cannot be read | a fault is told with its place; the next set goes on |
+//! | a data set's template is not known | it is held until it comes, is found at another port of the address, or the hold is over |
+//!
+//! Nothing here copies a record but the hold: rows go to the output as slices of the datagram.
 
 mod cursor;
+mod domain;
 mod fault;
+mod generations;
+mod hold;
 mod ipfix;
 mod sets;
 mod template;
 mod v5;
 mod v9;
 
+pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
-pub use template::{Limits, TEMPLATE_COST, Template, Templates};
+pub use hold::HoldLimits;
+pub use template::Template;
 
-use crate::flow::{Exporter, Run};
+use crate::flow::{Exporter, Layout, Run};
+use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 use cursor::Cursor;
+use hold::Hold;
+use std::collections::HashSet;
+
+/// A datagram's circumstances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who sent it.
+    pub exporter: Exporter,
+    /// When it was received, in milliseconds since 1970.
+    pub received: u64,
+    /// The same moment by a clock that is never set, in milliseconds from any start: what ages are told by.
+    pub elapsed: u64,
+    /// A number that the caller knows it by.
+    pub number: u64,
+}
+
+impl Arrival {
+    /// A run of which no more is known than this.
+    fn run(&self, protocol: Protocol) -> Run {
+        Run {
+            exporter: self.exporter,
+            protocol,
+            domain: 0,
+            template: 0,
+            sequence: 0,
+            export_time: 0,
+            uptime: 0,
+            received: self.received,
+            boot_time: 0,
+            boot_quality: BootQuality::Unknown,
+            sampling_rate: 0,
+            sampling_source: SamplingSource::Unknown,
+            template_source: TemplateSource::Heard,
+        }
+    }
+}
+
+/// Where something lies in its datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the datagram's start.
+    pub offset: usize,
+    /// Bytes of it.
+    pub bytes: usize,
+}
+
+/// A template or options template as it was heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// Its id.
+    pub id: u16,
+    /// Its fields.
+    pub layout: &'a Layout,
+    /// What of it is new.
+    pub change: Change,
+}
+
+/// Templates that their exporter withdraws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// The template's id, or the set's own for all of its kind.
+    pub id: u16,
+    /// An options template.
+    pub options: bool,
+    /// How many templates it was for.
+    pub count: usize,
+    /// They are forgotten.
+    pub obeyed: bool,
+}
 
 /// What a decoder tells of a datagram.
+///
+/// Each set of a datagram ends in exactly one of [`set`](Output::set) and [`fault`](Output::fault); a held one does so
+/// later, between two calls of [`resume`](Output::resume). Templates inside a set may have faults of their own.
 pub trait Output {
     /// `count` records of one template lie back to back in `rows`, all of them of `run`.
     ///
     /// `ends` is empty when the layout has a stride; else it has the end of each record in `rows`.
     fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32);
 
-    /// A set was not read whole, for the reason given first in it: `bytes` of it were not understood. What could be
-    /// read of it was, and the next set goes on.
-    fn fault(&mut self, fault: Fault, bytes: usize);
+    /// A set was not read whole, for the reason given first in it: the bytes at `place` were not understood. What could
+    /// be read of it was, and the next set goes on.
+    fn fault(&mut self, fault: Fault, place: Place);
 
-    /// A template or options template was heard; `new` when it is not what was known by its id.
-    fn template(&mut self, new: bool);
+    /// A template or options template was heard.
+    fn template(&mut self, _heard: &Heard<'_>) {}
 
-    /// `count` templates were withdrawn by the exporter; `obeyed` says whether they are forgotten.
-    fn withdrawn(&mut self, count: usize, obeyed: bool);
+    /// Templates were withdrawn by their exporter.
+    fn withdrawn(&mut self, _withdrawal: &Withdrawal) {}
 
-    /// A set was read whole. Each set of a datagram ends in this or in a fault, never in both; v5's records are one
-    /// set.
+    /// A set was read whole. v5's records are one set.
     fn set(&mut self);
+
+    /// A set is held until its template comes.
+    fn held(&mut self, _place: Place) {}
+
+    /// What follows belongs to a held set of the datagram that arrived so; `None`: to the datagram in hand again.
+    fn resume(&mut self, _held: Option<&Arrival>) {}
+}
+
+/// Caps of what the network can fill.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// (exporter, protocol, domain) triples whose state is kept.
+    pub domains: usize,
+    /// Templates of one domain.
+    pub templates_per_domain: usize,
+    /// Fields of all templates together, each template counted as [`TEMPLATE_COST`] more: what bounds the table's
+    /// memory, to some 20 bytes each.
+    pub fields: usize,
+    /// Data without a template.
+    pub hold: HoldLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            domains: 10_000,
+            templates_per_domain: 4_096,
+            fields: 2_000_000,
+            hold: HoldLimits::default(),
+        }
+    }
 }
 
 /// What is set for a decoder.
@@ -56,7 +171,7 @@ pub struct Settings {
     /// Forget a template when its exporter withdraws it. Over UDP a withdrawal is easily forged or late, and
     /// RFC 7011 8.4 has none there: the default is to report it only.
     pub obey_withdrawals: bool,
-    /// Caps of the template table.
+    /// Caps of its tables.
     pub limits: Limits,
 }
 
@@ -64,7 +179,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Decoder {
     settings: Settings,
-    templates: Templates,
+    domains: Domains,
+    hold: Hold,
     v5: Template,
     ends: Vec<u32>,
 }
@@ -72,32 +188,74 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that has heard nothing yet.
     pub fn new(settings: Settings) -> Decoder {
-        Decoder { settings, templates: Templates::new(settings.limits), v5: v5::template(), ends: Vec::new() }
+        Decoder {
+            settings,
+            domains: Domains::new(settings.limits),
+            hold: Hold::new(settings.limits.hold),
+            v5: v5::template(),
+            ends: Vec::new(),
+        }
     }
 
-    /// Reads one datagram of `exporter`, received at `received` (milliseconds since 1970).
+    /// Notes from now on which domains change, for [`Decoder::take_changed`].
+    pub fn note_changes(&mut self) {
+        self.domains.note_changes();
+    }
+
+    /// The domains that have changed since the last call, those that were forgotten among them.
+    pub fn take_changed(&mut self) -> HashSet<DomainKey> {
+        self.domains.take_changed()
+    }
+
+    /// Puts back a template that was heard before the last start: used, and marked, until it is heard again.
+    pub fn restore(&mut self, key: DomainKey, id: u16, layout: Layout) {
+        self.domains.restore(key, id, layout);
+    }
+
+    /// Reads one datagram.
     ///
     /// # Errors
     /// When the header cannot be read, nothing of the datagram was given to `output`.
     pub fn datagram(
         &mut self,
-        exporter: Exporter,
-        received: u64,
+        arrival: &Arrival,
         bytes: &[u8],
         output: &mut impl Output,
     ) -> Result<(), Fault> {
         let mut cursor = Cursor::new(bytes);
         match cursor.u16().map_err(|_| Fault::ShortHeader)? {
-            5 => v5::datagram(&self.v5, exporter, received, cursor, output),
-            9 => v9::datagram(self, exporter, received, cursor, output),
-            10 => ipfix::datagram(self, exporter, received, cursor, output),
+            5 => v5::datagram(&self.v5, arrival, cursor, output),
+            9 => v9::datagram(self, arrival, cursor, output),
+            10 => ipfix::datagram(self, arrival, cursor, output),
             _ => Err(Fault::UnknownVersion),
         }
     }
 
-    /// Templates and exporters heard, for status.
-    pub fn templates(&self) -> &Templates {
-        &self.templates
+    /// Looks what has become of held sets as time goes by; to be called about every second. `elapsed` is as in
+    /// [`Arrival::elapsed`].
+    pub fn tick(&mut self, elapsed: u64, output: &mut impl Output) {
+        sets::find_at_other_ports(self, elapsed, output);
+        sets::give_up_overdue(self, elapsed, output);
+    }
+
+    /// Nothing more comes: what is held is given up.
+    pub fn end(&mut self, output: &mut impl Output) {
+        sets::give_up_all(self, output);
+    }
+
+    /// What exporters have told, for status.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// What data is held for: the domain, the template's id, how many sets, and when the first of them came.
+    pub fn awaited(&self) -> impl Iterator<Item = (&DomainKey, u16, usize, &Arrival)> {
+        self.hold.awaited().map(|((key, id), sets, first)| (key, *id, sets, first))
+    }
+
+    /// Sets held, and the bytes that they count.
+    pub fn held(&self) -> (usize, usize) {
+        (self.hold.len(), self.hold.bytes())
     }
 }
 

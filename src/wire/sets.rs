@@ -1,25 +1,51 @@
-//! What NetFlow v9 and IPFIX share: sets one after the other, and the records of a data set.
+//! What NetFlow v9 and IPFIX share: sets one after the other, the records of a data set, and what becomes of sets
+//! whose template was not known.
 //!
 //! ```text
 //! 0 set id    2 length (header of 4 bytes included)    4 content ... padding
 //! ```
 
 use super::cursor::Cursor;
-use super::template::{DomainKey, Template};
-use super::{Decoder, Fault, Output};
+use super::domain::DomainKey;
+use super::hold::{Awaited, Held, Overdue};
+use super::template::Template;
+use super::{Arrival, Decoder, Fault, Heard, Output, Place};
 use crate::flow::{Field, Layout, Run};
+use crate::proto::TemplateSource;
 
 pub(super) const HEADER_BYTES: usize = 4;
 
-/// Takes the next set: its id and content. `None` at the end of the datagram, be it padding or a fault.
+/// How long data waits before a template of another port is tried, in milliseconds.
+const PATIENCE: u64 = 5_000;
+
+/// A set without its header.
+pub(super) struct Set<'a> {
+    pub(super) id: u16,
+    pub(super) content: &'a [u8],
+    /// Where the content lies in the datagram.
+    pub(super) at: usize,
+}
+
+impl<'a> Set<'a> {
+    pub(super) fn cursor(&self) -> Cursor<'a> {
+        Cursor::within(self.content, self.at)
+    }
+
+    /// All of it.
+    pub(super) fn place(&self) -> Place {
+        Place { offset: self.at, bytes: self.content.len() }
+    }
+}
+
+/// Takes the next set. `None` at the end of the datagram, be it padding or a fault.
 ///
 /// Some exporters fill the datagram up with zeros after the last set (Palo Alto): a set of id 0 and length 0
 /// is the end and no fault.
-pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Option<(u16, &'a [u8])> {
-    let left = cursor.left();
-    if left < HEADER_BYTES {
+pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Option<Set<'a>> {
+    let place = Place { offset: cursor.at(), bytes: cursor.left() };
+    if cursor.left() < HEADER_BYTES {
         if cursor.rest().iter().any(|byte| *byte != 0) {
-            output.fault(Fault::SetLength, left);
+            output.fault(Fault::SetLength, place);
         }
         return None;
     }
@@ -27,77 +53,112 @@ pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Opt
     if id == 0 && length == 0 {
         return None;
     }
+    let at = cursor.at();
     match usize::from(length).checked_sub(HEADER_BYTES).and_then(|bytes| cursor.take(bytes).ok()) {
-        Some(content) => Some((id, content)),
+        Some(content) => Some(Set { id, content, at }),
         None => {
-            output.fault(Fault::SetLength, left);
+            output.fault(Fault::SetLength, place);
             None
         }
     }
 }
 
-/// Why a set was not read whole, and how many of its bytes were not understood.
-pub(super) type Broken = (Fault, usize);
+/// Why a set was not read whole, and which bytes were not understood.
+pub(super) type Broken = (Fault, Place);
+
+/// What a set came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// So many data records were read; 0 for templates.
+    Read(u32),
+    /// It waits for its template.
+    Held,
+}
 
 /// Tells the output how a set ended.
-pub(super) fn end(result: Result<(), Broken>, output: &mut impl Output) {
+pub(super) fn end(result: &Result<Ending, Broken>, place: Place, output: &mut impl Output) {
     match result {
-        Ok(()) => output.set(),
-        Err((fault, bytes)) => output.fault(fault, bytes),
+        Ok(Ending::Read(_)) => output.set(),
+        Ok(Ending::Held) => output.held(place),
+        Err((fault, place)) => output.fault(*fault, *place),
     }
 }
 
-/// Decodes a data set by the template that was heard for it.
+/// Decodes a data set by the template that is known for it, or holds it.
 pub(super) fn data(
     decoder: &mut Decoder,
     key: &DomainKey,
-    id: u16,
-    content: &[u8],
+    arrival: &Arrival,
+    set: &Set<'_>,
     run: &mut Run,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    run.template = id;
-    let template = decoder.templates.get(key, id).ok_or((Fault::NoTemplate, content.len()))?;
-    match template.layout().stride() {
-        Some(stride) => {
-            fixed(run, template, stride, content, output);
-            Ok(())
+) -> Result<Ending, Broken> {
+    run.template = set.id;
+    let Some(known) = decoder.domains.template(key, set.id) else {
+        if !decoder.hold.put(key, arrival, run, set.at, set.content) {
+            return Err((Fault::HoldFull, set.place()));
         }
-        None => variable(run, template, content, &mut decoder.ends, output),
+        give_up_overdue(decoder, arrival.elapsed, output);
+        return Ok(Ending::Held);
+    };
+    run.template_source = if known.restored { TemplateSource::Restored } else { TemplateSource::Heard };
+    read(&known.template, run, set.cursor(), &mut decoder.ends, output).map(Ending::Read)
+}
+
+/// Gives the records of a set to the output; tells how many.
+fn read(
+    template: &Template,
+    run: &Run,
+    cursor: Cursor<'_>,
+    ends: &mut Vec<u32>,
+    output: &mut impl Output,
+) -> Result<u32, Broken> {
+    match template.layout().stride() {
+        Some(stride) => Ok(fixed(run, template, stride, cursor.rest(), output)),
+        None => variable(run, template, cursor, ends, output),
     }
 }
 
-fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: &mut impl Output) {
+fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: &mut impl Output) -> u32 {
     let count = content.len() / stride;
     if let (Some(rows), true) = (content.get(..count * stride), count > 0) {
         output.records(run, template, rows, &[], count as u32);
     }
+    count as u32
 }
 
 fn variable(
     run: &Run,
     template: &Template,
-    content: &[u8],
+    mut cursor: Cursor<'_>,
     ends: &mut Vec<u32>,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    ends.clear();
-    let mut result = Ok(());
-    let layout = template.layout();
-    let mut cursor = Cursor::new(content);
-    while cursor.left() >= layout.least() && !is_padding(cursor.rest()) {
-        let before = cursor.left();
-        if skip_record(layout, &mut cursor).is_none() {
-            result = Err((Fault::RecordLength, before));
-            break;
-        }
-        ends.push((content.len() - cursor.left()) as u32);
-    }
+) -> Result<u32, Broken> {
+    let content = cursor.rest();
+    let broken = cut(template.layout(), &mut cursor, ends);
     let taken = ends.last().map_or(0, |end| *end as usize);
+    let count = ends.len() as u32;
     if let (Some(rows), true) = (content.get(..taken), taken > 0) {
-        output.records(run, template, rows, ends, ends.len() as u32);
+        output.records(run, template, rows, ends, count);
     }
-    result
+    broken.map_or(Ok(count), Err)
+}
+
+/// Walks the records of a layout of variable length and notes where each ends. What is left in the cursor is padding
+/// or, told as a fault, a record that runs over the end.
+fn cut(layout: &Layout, cursor: &mut Cursor<'_>, ends: &mut Vec<u32>) -> Option<Broken> {
+    ends.clear();
+    let start = cursor.at();
+    while cursor.left() >= layout.least() && !is_padding(cursor.rest()) {
+        let record = *cursor;
+        if skip_record(layout, cursor).is_none() {
+            *cursor = record;
+            let place = Place { offset: record.at(), bytes: record.left() };
+            return Some((Fault::RecordLength, place));
+        }
+        ends.push((cursor.at() - start) as u32);
+    }
+    None
 }
 
 /// Up to three zeros at the end align a set to four bytes (RFC 7011 3.3.1).
@@ -122,4 +183,74 @@ fn variable_length(cursor: &mut Cursor<'_>) -> Option<usize> {
         255 => cursor.u16().ok().map(usize::from),
         short => Some(usize::from(short)),
     }
+}
+
+/// Keeps a template that was heard, and reads what was held for it.
+pub(super) fn keep(decoder: &mut Decoder, key: DomainKey, id: u16, layout: Layout, output: &mut impl Output) {
+    let change = decoder.domains.heard(key, id, layout);
+    let Some(known) = decoder.domains.template(&key, id) else { return };
+    output.template(&Heard { id, layout: known.template.layout(), change });
+    while let Some(held) = decoder.hold.take_first(&(key, id), |_| true) {
+        resume(&held, &held.run, &known.template, &mut decoder.ends, output);
+    }
+}
+
+/// Reads a held set.
+fn resume(held: &Held, run: &Run, template: &Template, ends: &mut Vec<u32>, output: &mut impl Output) {
+    output.resume(Some(&held.arrival));
+    let result = read(template, run, held.cursor(), ends, output);
+    end(&result.map(Ending::Read), held.place(), output);
+    output.resume(None);
+}
+
+/// Reads what has waited long enough by a template of another port of its address, if there is one that it fits.
+pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &mut impl Output) {
+    let is_patient = |arrival: &Arrival| elapsed.saturating_sub(arrival.elapsed) >= PATIENCE;
+    let patient = decoder.hold.awaited().filter(|(.., first)| is_patient(first));
+    let patient: Vec<Awaited> = patient.map(|(awaited, ..)| *awaited).collect();
+    for awaited in patient {
+        let Some(template) = decoder.domains.candidate(&awaited.0, awaited.1) else { continue };
+        while let Some(held) = decoder.hold.take_first(&awaited, |held| {
+            is_patient(&held.arrival) && fits(template.layout(), held, &mut decoder.ends)
+        }) {
+            let run = Run { template_source: TemplateSource::Provisional, ..held.run };
+            resume(&held, &run, template, &mut decoder.ends, output);
+        }
+    }
+}
+
+/// The set is whole records of the layout and no more, but for what aligns it to four bytes.
+fn fits(layout: &Layout, held: &Held, ends: &mut Vec<u32>) -> bool {
+    let mut cursor = held.cursor();
+    match layout.stride() {
+        Some(stride) => {
+            let whole = held.content.len() / stride * stride;
+            whole > 0 && cursor.take(whole).is_ok() && is_padding(cursor.rest())
+        }
+        None => cut(layout, &mut cursor, ends).is_none() && !ends.is_empty() && is_padding(cursor.rest()),
+    }
+}
+
+/// Gives up what has waited too long or has no room any more.
+pub(super) fn give_up_overdue(decoder: &mut Decoder, elapsed: u64, output: &mut impl Output) {
+    while let Some((held, why)) = decoder.hold.overdue(elapsed) {
+        let fault = match why {
+            Overdue::Age => Fault::NoTemplate,
+            Overdue::Room => Fault::HoldFull,
+        };
+        give_up(&held, fault, output);
+    }
+}
+
+/// Gives up all that is held.
+pub(super) fn give_up_all(decoder: &mut Decoder, output: &mut impl Output) {
+    while let Some(held) = decoder.hold.take_any() {
+        give_up(&held, Fault::NoTemplate, output);
+    }
+}
+
+fn give_up(held: &Held, fault: Fault, output: &mut impl Output) {
+    output.resume(Some(&held.arrival));
+    output.fault(fault, held.place());
+    output.resume(None);
 }

@@ -1,8 +1,8 @@
 //! Datagrams of every form in commented hex, every shorter prefix of them, and mutations of them.
 
 use super::*;
-use crate::flow::Field;
-use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
+use crate::flow::{Field, Layout};
+use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource, TemplateSource};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -15,6 +15,11 @@ struct Got {
     templates: Vec<bool>,
     withdrawn: Vec<(usize, bool)>,
     sets: usize,
+    places: Vec<Place>,
+    held: usize,
+    /// Numbers of the datagrams whose held sets were read or given up.
+    resumed: Vec<u64>,
+    sources: Vec<TemplateSource>,
 }
 
 /// The part of a run that tests look at: kind, domain, template, sequence, export time, uptime, sampling rate.
@@ -32,24 +37,35 @@ impl Output for Got {
         };
         assert_eq!(bounds.len(), count as usize);
         assert_eq!(bounds.last().map(|bound| bound.1), Some(rows.len()), "rows end with the last record");
+        let source = run.template_source;
         for (start, end) in bounds {
             let fields = fields(layout, &rows[start..end]);
             let head = (layout.kind(), run.domain, run.template, run.sequence);
             let run = (head.0, head.1, head.2, head.3, run.export_time, run.uptime, run.sampling_rate);
             self.records.push((run, fields));
+            self.sources.push(source);
         }
     }
 
-    fn fault(&mut self, fault: Fault, _bytes: usize) {
+    fn fault(&mut self, fault: Fault, place: Place) {
         self.faults.push(fault);
+        self.places.push(place);
     }
 
-    fn template(&mut self, new: bool) {
-        self.templates.push(new);
+    fn template(&mut self, heard: &Heard<'_>) {
+        self.templates.push(heard.change != Change::Same);
     }
 
-    fn withdrawn(&mut self, count: usize, obeyed: bool) {
-        self.withdrawn.push((count, obeyed));
+    fn withdrawn(&mut self, withdrawal: &Withdrawal) {
+        self.withdrawn.push((withdrawal.count, withdrawal.obeyed));
+    }
+
+    fn held(&mut self, _place: Place) {
+        self.held += 1;
+    }
+
+    fn resume(&mut self, held: Option<&Arrival>) {
+        self.resumed.extend(held.map(|arrival| arrival.number));
     }
 
     fn set(&mut self) {
@@ -99,8 +115,13 @@ fn exporter(port: u16) -> Exporter {
 
 fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Got, Fault> {
     let mut got = Got::default();
-    decoder.datagram(exporter(2055), 1_700_000_000_000, bytes, &mut got)?;
+    decoder.datagram(&arrival(exporter(2055), 0), bytes, &mut got)?;
     Ok(got)
+}
+
+/// A datagram numbered by when it came, in milliseconds of the test's clock.
+fn arrival(exporter: Exporter, elapsed: u64) -> Arrival {
+    Arrival { exporter, received: 1_700_000_000_000, elapsed, number: elapsed }
 }
 
 fn obedient() -> Decoder {
@@ -205,15 +226,13 @@ fn two_exporters_with_one_id_are_never_mixed() {
         fn records(&mut self, _: &Run, template: &Template, _: &[u8], _: &[u32], _: u32) {
             self.0.push(template.layout().fields()[0].field.element);
         }
-        fn fault(&mut self, fault: Fault, _: usize) {
+        fn fault(&mut self, fault: Fault, _: Place) {
             panic!("{fault}");
         }
-        fn template(&mut self, _: bool) {}
-        fn withdrawn(&mut self, _: usize, _: bool) {}
         fn set(&mut self) {}
     }
     for (port, bytes) in [(1, &first), (2, &second), (1, &data), (2, &data)] {
-        decoder.datagram(exporter(port), 0, bytes, &mut Layouts(&mut layouts)).unwrap();
+        decoder.datagram(&arrival(exporter(port), 0), bytes, &mut Layouts(&mut layouts)).unwrap();
     }
     assert_eq!(layouts, [8, 1]);
 }
@@ -237,7 +256,134 @@ fn withdrawal_is_reported_and_obeyed_only_if_so_set() {
         decode(&mut decoder, &template).unwrap();
         assert_eq!(decode(&mut decoder, withdrawal).unwrap().withdrawn, [(1, obey)]);
         let got = decode(&mut decoder, &data).unwrap();
-        assert_eq!((got.records.len(), got.faults.len()), if obey { (0, 1) } else { (1, 0) });
+        assert_eq!((got.records.len(), got.held), if obey { (0, 1) } else { (1, 0) });
+    }
+}
+
+const V9_HEAD: &str = "0009 0001 00000bb8 65535580 00000007 00000000";
+
+/// A template of four bytes and one more, its id 256.
+const TEMPLATE: &str = "0000 0010 0100 0002 0008 0004 0004 0001";
+
+fn v9(sets: &str) -> Vec<u8> {
+    hex(&format!("{V9_HEAD} {sets}"))
+}
+
+/// Feeds datagrams of (host, port, when, sets) and gives what all of them gave.
+fn feed(decoder: &mut Decoder, got: &mut Got, datagrams: &[([u8; 4], u16, u64, &str)]) {
+    for (address, port, elapsed, sets) in datagrams {
+        let exporter = Exporter { address: (*address).into(), port: *port };
+        decoder.datagram(&arrival(exporter, *elapsed), &v9(sets), got).unwrap();
+    }
+}
+
+const ROUTER: [u8; 4] = [192, 0, 2, 1];
+const HERE: [u8; 4] = [127, 0, 0, 1];
+/// One record of five bytes, and what aligns it.
+const ONE: &str = "0100 000c 0a000001 06 000000";
+
+#[test]
+fn data_before_its_template_is_held_and_read_when_it_comes() {
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    feed(&mut decoder, &mut got, &[(ROUTER, 1, 10, ONE), (ROUTER, 1, 20, ONE), (ROUTER, 2, 30, ONE)]);
+    assert_eq!((got.held, got.sets, got.records.len(), decoder.held().0), (3, 0, 0, 3));
+    feed(&mut decoder, &mut got, &[(ROUTER, 1, 40, TEMPLATE)]);
+    assert_eq!((got.records.len(), got.sets, &got.resumed[..]), (2, 3, &[10, 20][..]));
+    assert_eq!(got.records[0].1, [vec![10, 0, 0, 1], vec![6]]);
+    assert_eq!(got.sources, [TemplateSource::Heard; 2]);
+    let awaited: Vec<_> = decoder.awaited().map(|(key, id, sets, _)| (key.exporter.port, id, sets)).collect();
+    assert_eq!(awaited, [(2, 256, 1)]);
+    // The template may come in the same datagram, after the data.
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    feed(&mut decoder, &mut got, &[(ROUTER, 1, 10, &format!("{ONE} {TEMPLATE}"))]);
+    assert_eq!((got.records.len(), got.sets, decoder.held()), (1, 2, (0, 0)));
+}
+
+#[test]
+fn what_waits_too_long_is_a_fault_of_its_own_datagram() {
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    feed(&mut decoder, &mut got, &[(ROUTER, 1, 10, ONE), (ROUTER, 1, 20, ONE)]);
+    let age = HoldLimits::default().max_age;
+    decoder.tick(age + 9, &mut got);
+    assert_eq!(got.faults, []);
+    decoder.tick(age + 10, &mut got);
+    assert_eq!((&got.faults[..], &got.resumed[..]), (&[Fault::NoTemplate][..], &[10][..]));
+    assert_eq!(got.places, [Place { offset: 24, bytes: 8 }]);
+    decoder.end(&mut got);
+    assert_eq!((&got.faults[..], decoder.held()), (&[Fault::NoTemplate; 2][..], (0, 0)));
+}
+
+#[test]
+fn quirk_57_a_template_of_another_port_serves_after_a_wait_and_is_marked() {
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    feed(&mut decoder, &mut got, &[(ROUTER, 1, 0, TEMPLATE), (ROUTER, 2, 10, ONE)]);
+    decoder.tick(5_009, &mut got);
+    assert_eq!(got.records.len(), 0);
+    decoder.tick(5_010, &mut got);
+    assert_eq!((got.records.len(), &got.sources[..]), (1, &[TemplateSource::Provisional][..]));
+    // The next set waits too: the port's own template may be on its way.
+    feed(&mut decoder, &mut got, &[(ROUTER, 2, 6_000, ONE)]);
+    assert_eq!((got.records.len(), decoder.held().0), (1, 1));
+}
+
+#[test]
+fn quirk_56_no_other_port_serves_on_this_host_or_where_it_does_not_fit_or_is_contested() {
+    let other_fields = "0000 0010 0100 0002 0004 0001 0008 0004";
+    let cases: [(&str, [u8; 4], &str, &str); 3] = [
+        ("on this host", HERE, ONE, TEMPLATE),
+        ("six bytes are no records of five", ROUTER, "0100 000a 0a000001 0605", TEMPLATE),
+        ("two ports differ", ROUTER, ONE, other_fields),
+    ];
+    for (case, address, data, second) in cases {
+        let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+        let all = [(address, 1, 0, TEMPLATE), (address, 3, 0, second), (address, 2, 10, data)];
+        feed(&mut decoder, &mut got, &all);
+        decoder.tick(60_000, &mut got);
+        assert_eq!((got.records.len(), decoder.held().0), (0, 1), "{case}");
+    }
+}
+
+#[test]
+fn restored_templates_serve_their_own_port_at_once_and_are_marked_until_heard() {
+    let exporter = Exporter { address: HERE.into(), port: 1 };
+    let key = DomainKey { exporter, protocol: Protocol::NetflowV9, domain: 0 };
+    let field = |element, width| Field { enterprise: 0, element, width };
+    let layout = || Layout::packed(RecordKind::Data, 0, false, &[field(8, 4), field(4, 1)]);
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    decoder.restore(key, 256, layout());
+    feed(&mut decoder, &mut got, &[(HERE, 1, 0, ONE), (HERE, 2, 0, ONE)]);
+    assert_eq!((got.records.len(), decoder.held().0), (1, 1));
+    feed(&mut decoder, &mut got, &[(HERE, 1, 0, TEMPLATE), (HERE, 1, 0, ONE)]);
+    assert_eq!(got.sources, [TemplateSource::Restored, TemplateSource::Heard]);
+    assert_eq!(got.templates, [false], "it is what was known");
+}
+
+#[test]
+fn the_hold_has_room_for_so_much_and_an_address_for_a_part_of_it() {
+    let hold = HoldLimits { max_bytes: 4 * 1_000, max_age: u64::MAX };
+    let settings = Settings { limits: Limits { hold, ..Limits::default() }, ..Settings::default() };
+    let (mut decoder, mut got) = (Decoder::new(settings), Got::default());
+    for host in 0..100 {
+        for _ in 0..10 {
+            feed(&mut decoder, &mut got, &[([192, 0, 2, host], 1, 0, ONE)]);
+        }
+        assert!(decoder.held().1 <= 4_000);
+    }
+    assert!(got.faults.iter().all(|fault| *fault == Fault::HoldFull));
+    assert_eq!(got.faults.len() + decoder.held().0, 1_000, "none is forgotten");
+}
+
+#[test]
+fn faults_say_where_they_are() {
+    let good = "0000 000c 0100 0001 0008 0004  0100 0008 0a000001";
+    for (sets, place) in [
+        ("0064 0008 00000000", Place { offset: 24, bytes: 4 }),
+        ("0000 000c 0064 0001 0008 0004", Place { offset: 24, bytes: 8 }),
+        (&format!("{good} 0100 00ff 00"), Place { offset: 40, bytes: 5 }),
+    ] {
+        let mut got = Got::default();
+        feed(&mut obedient(), &mut got, &[(ROUTER, 1, 0, sets)]);
+        assert_eq!(got.places, [place], "{sets}");
     }
 }
 
@@ -247,7 +393,6 @@ fn what_is_wrong_is_named_and_the_next_set_goes_on() {
     let good = "0000 000c 0100 0001 0008 0004  0100 0008 0a000001";
     let cases = [
         ("0064 0008 00000000", Fault::ReservedSet),
-        ("0101 0008 00000000", Fault::NoTemplate),
         ("0000 000c 0100 0000 0008 0004", Fault::EmptyTemplate),
         ("0000 000c 0100 0001 0008 0000", Fault::EmptyTemplate),
         ("0000 000c 0064 0001 0008 0004", Fault::TemplateId),
@@ -308,15 +453,13 @@ fn the_runs_say_where_their_times_and_rates_come_from() {
         fn records(&mut self, run: &Run, _: &Template, _: &[u8], _: &[u32], _: u32) {
             self.0.push(*run);
         }
-        fn fault(&mut self, _: Fault, _: usize) {}
-        fn template(&mut self, _: bool) {}
-        fn withdrawn(&mut self, _: usize, _: bool) {}
+        fn fault(&mut self, _: Fault, _: Place) {}
         fn set(&mut self) {}
     }
     let mut runs = Runs(Vec::new());
-    obedient().datagram(exporter(1), 9, &hex(V5), &mut runs).unwrap();
+    obedient().datagram(&arrival(exporter(1), 9), &hex(V5), &mut runs).unwrap();
     let run = runs.0[0];
-    assert_eq!((run.protocol, run.received), (Protocol::NetflowV5, 9));
+    assert_eq!((run.protocol, run.received), (Protocol::NetflowV5, 1_700_000_000_000));
     assert_eq!((run.boot_time, run.boot_quality), (1_699_960_189_500, BootQuality::Header));
     assert_eq!((run.sampling_rate, run.sampling_source), (100, SamplingSource::Header));
 }

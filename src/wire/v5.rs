@@ -16,8 +16,8 @@
 
 use super::cursor::{Cursor, Short};
 use super::template::Template;
-use super::{Fault, Output};
-use crate::flow::{Exporter, Field, Layout, Placed, Run};
+use super::{Arrival, Fault, Output, Place};
+use crate::flow::{Field, Layout, Placed, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
 
 const RECORD_BYTES: usize = 48;
@@ -55,12 +55,11 @@ pub(super) fn template() -> Template {
 /// Reads a datagram whose version has been read.
 pub(super) fn datagram(
     template: &Template,
-    exporter: Exporter,
-    received: u64,
+    arrival: &Arrival,
     mut cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Result<(), Fault> {
-    let (count, run) = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    let (count, run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     let fit = cursor.left() / RECORD_BYTES;
     let whole = cursor.left() == count * RECORD_BYTES;
     let taken = fit.min(count);
@@ -70,12 +69,12 @@ pub(super) fn datagram(
     if whole {
         output.set();
     } else {
-        output.fault(Fault::Count, cursor.left());
+        output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
     Ok(())
 }
 
-fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
+fn header(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
     let count = cursor.u16()?;
     let uptime = cursor.u32()?;
     let seconds = cursor.u32()?;
@@ -86,18 +85,15 @@ fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<
     let interval = u32::from(cursor.u16()? & 0x3fff);
     let export_time = u64::from(seconds) * 1000 + u64::from(nanoseconds / 1_000_000);
     let run = Run {
-        exporter,
-        protocol: Protocol::NetflowV5,
         domain: u32::from(engine),
-        template: 0,
         sequence,
         export_time,
         uptime,
-        received,
         boot_time: export_time.saturating_sub(u64::from(uptime)),
         boot_quality: BootQuality::Header,
         sampling_rate: interval,
         sampling_source: if interval > 0 { SamplingSource::Header } else { SamplingSource::Unknown },
+        ..arrival.run(Protocol::NetflowV5)
     };
     Ok((usize::from(count), run))
 }

@@ -11,11 +11,12 @@
 //! The header's count is of records for some exporters and of sets for others: it bounds nothing here.
 
 use super::cursor::{Cursor, Short};
-use super::sets::{self, Broken};
-use super::template::{DomainKey, compile};
-use super::{Decoder, Fault, Output};
-use crate::flow::{Exporter, Field, Run};
-use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
+use super::domain::DomainKey;
+use super::sets::{self, Broken, Ending};
+use super::template::compile;
+use super::{Arrival, Decoder, Fault, Output, Place};
+use crate::flow::{Field, Run};
+use crate::proto::{BootQuality, Protocol, RecordKind};
 
 const TEMPLATE_SET: u16 = 0;
 const OPTIONS_TEMPLATE_SET: u16 = 1;
@@ -25,44 +26,38 @@ const FIELD_BYTES: usize = 4;
 /// Reads a datagram whose version has been read.
 pub(super) fn datagram(
     decoder: &mut Decoder,
-    exporter: Exporter,
-    received: u64,
+    arrival: &Arrival,
     mut cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Result<(), Fault> {
-    let mut run = header(exporter, received, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
-    let key = DomainKey { exporter, protocol: run.protocol, domain: run.domain };
-    while let Some((id, content)) = sets::next(&mut cursor, output) {
-        let result = match id {
-            TEMPLATE_SET => templates(decoder, key, content, output),
-            OPTIONS_TEMPLATE_SET => options_templates(decoder, key, content, output),
-            FIRST_DATA_SET.. => sets::data(decoder, &key, id, content, &mut run, output),
-            _ => Err((Fault::ReservedSet, content.len())),
+    let mut run = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
+    while let Some(set) = sets::next(&mut cursor, output) {
+        let result = match set.id {
+            TEMPLATE_SET => templates(decoder, key, set.cursor(), output),
+            OPTIONS_TEMPLATE_SET => options_templates(decoder, key, set.cursor(), output),
+            FIRST_DATA_SET.. => sets::data(decoder, &key, arrival, &set, &mut run, output),
+            _ => Err((Fault::ReservedSet, set.place())),
         };
-        sets::end(result, output);
+        sets::end(&result, set.place(), output);
     }
     Ok(())
 }
 
-fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<Run, Short> {
+fn header(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<Run, Short> {
     let _count = cursor.u16()?;
     let uptime = cursor.u32()?;
     let export_time = u64::from(cursor.u32()?) * 1000;
     let sequence = cursor.u32()?;
     let domain = cursor.u32()?;
     Ok(Run {
-        exporter,
-        protocol: Protocol::NetflowV9,
         domain,
-        template: 0,
         sequence,
         export_time,
         uptime,
-        received,
         boot_time: export_time.saturating_sub(u64::from(uptime)),
         boot_quality: BootQuality::Header,
-        sampling_rate: 0,
-        sampling_source: SamplingSource::Unknown,
+        ..arrival.run(Protocol::NetflowV9)
     })
 }
 
@@ -70,20 +65,22 @@ fn header(exporter: Exporter, received: u64, cursor: &mut Cursor<'_>) -> Result<
 fn templates(
     decoder: &mut Decoder,
     key: DomainKey,
-    content: &[u8],
+    mut cursor: Cursor<'_>,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    let mut cursor = Cursor::new(content);
-    let mut result = Ok(());
+) -> Result<Ending, Broken> {
+    let mut result = Ok(Ending::Read(0));
     while cursor.left() >= FIELD_BYTES {
-        let left = cursor.left();
+        let place = Place { offset: cursor.at(), bytes: cursor.left() };
         let (Ok(id), Ok(count)) = (cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
             break; // padding of four bytes and more (Ixia)
         }
         match fields(&mut cursor, usize::from(count)) {
-            Ok(fields) => result = result.and(keep(decoder, key, id, RecordKind::Data, 0, &fields, output)),
-            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
+            Ok(fields) => {
+                let place = Place { bytes: cursor.at() - place.offset, ..place };
+                result = result.and(keep(decoder, key, id, (RecordKind::Data, 0), &fields, place, output));
+            }
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, place))),
         }
     }
     result
@@ -92,13 +89,12 @@ fn templates(
 fn options_templates(
     decoder: &mut Decoder,
     key: DomainKey,
-    content: &[u8],
+    mut cursor: Cursor<'_>,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    let mut cursor = Cursor::new(content);
-    let mut result = Ok(());
+) -> Result<Ending, Broken> {
+    let mut result = Ok(Ending::Read(0));
     while cursor.left() >= 6 {
-        let left = cursor.left();
+        let place = Place { offset: cursor.at(), bytes: cursor.left() };
         let (Ok(id), Ok(scope), Ok(option)) = (cursor.u16(), cursor.u16(), cursor.u16()) else { break };
         if id == 0 && cursor.rest().iter().all(|byte| *byte == 0) {
             break;
@@ -108,9 +104,11 @@ fn options_templates(
         match fields(&mut cursor, count) {
             // RFC 3954 6.1 has at least one scope; some exporters send none, and their records are whole.
             Ok(fields) => {
-                result = result.and(keep(decoder, key, id, RecordKind::Options, scope, &fields, output));
+                let place = Place { bytes: cursor.at() - place.offset, ..place };
+                result =
+                    result.and(keep(decoder, key, id, (RecordKind::Options, scope), &fields, place, output));
             }
-            Err(Short) => return result.and(Err((Fault::ShortTemplate, left))),
+            Err(Short) => return result.and(Err((Fault::ShortTemplate, place))),
         }
     }
     result
@@ -121,20 +119,20 @@ fn fields(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<Field>, Short> {
     (0..count).map(|_| Ok(Field { enterprise: 0, element: bytes.u16()?, width: bytes.u16()? })).collect()
 }
 
+/// Keeps a template of this kind and number of scope fields, which lies at `place`.
 fn keep(
     decoder: &mut Decoder,
     key: DomainKey,
     id: u16,
-    kind: RecordKind,
-    scope: usize,
+    (kind, scope): (RecordKind, usize),
     fields: &[Field],
+    place: Place,
     output: &mut impl Output,
-) -> Result<(), Broken> {
-    let bytes = fields.len() * FIELD_BYTES;
+) -> Result<Ending, Broken> {
     if id < FIRST_DATA_SET {
-        return Err((Fault::TemplateId, bytes));
+        return Err((Fault::TemplateId, place));
     }
-    let layout = compile(kind, scope, true, fields).map_err(|fault| (fault, bytes))?;
-    output.template(decoder.templates.insert(key, id, layout));
-    Ok(())
+    let layout = compile(kind, scope, true, fields).map_err(|fault| (fault, place))?;
+    sets::keep(decoder, key, id, layout, output);
+    Ok(Ending::Read(0))
 }

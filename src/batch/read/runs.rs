@@ -2,7 +2,7 @@
 
 use super::body::{Body, MAX_WIDTH, Number};
 use super::group::GroupError;
-use crate::proto::{self, BootQuality, Encoding, Protocol, RunField, SamplingSource};
+use crate::proto::{self, BootQuality, Encoding, Protocol, RunField, SamplingSource, TemplateSource};
 
 /// Consecutive records of a group that came in one datagram by one template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Run {
     pub sampling_rate: u64,
     /// Who says so.
     pub sampling_source: SamplingSource,
+    /// How the proxy knew the template.
+    pub template_source: TemplateSource,
 }
 
 /// Reads the run columns, `runs` values each.
@@ -85,6 +87,7 @@ fn set(run: &mut Run, field: RunField, value: u128) -> Option<()> {
         RunField::BootQuality => run.boot_quality = known(enumerator),
         RunField::SamplingRate => run.sampling_rate = value.try_into().ok()?,
         RunField::SamplingSource => run.sampling_source = known(enumerator),
+        RunField::TemplateSource => run.template_source = known(enumerator),
     }
     Some(())
 }

@@ -202,6 +202,7 @@ fn runs_say_what_belongs_to_a_datagram() {
         boot_quality: BootQuality::Header,
         sampling_rate: 100,
         sampling_source: SamplingSource::Header,
+        template_source: crate::proto::TemplateSource::Heard,
     };
     assert_eq!(group.runs(), [run, Run { records: 2, sequence: 262, ..run }]);
 }
