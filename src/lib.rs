@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! exporters --UDP--> ingest --> shard (wire > batch) --> spool --> uplink ==TLS==> collector --> sinks
+//! captures ---------> capture > cli::decode (wire > batch) --> text
 //! ```
 //!
 //! The `mod` lines below stand in that order.
@@ -14,7 +15,7 @@
 //! | layer | modules | may use |
 //! |---|---|---|
 //! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `collector::session`, `collector::lane`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
-//! | outside world | `ingest`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | outside world | `ingest`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
 //! `tests/layers.rs` reads this table and checks who imports whom.
@@ -35,6 +36,7 @@ pub mod flow;
 pub mod wire;
 
 pub mod batch;
+pub mod capture;
 pub mod ingest;
 pub mod shard;
 

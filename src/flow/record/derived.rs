@@ -134,9 +134,7 @@ impl Derivation {
             out.extend_from_slice(b",\"timeQuality\":");
             json::write_text(out, quality);
         }
-        if self.is_sampled {
-            row.write_sampling(out);
-        }
+        row.write_sampling(out);
         for (key, column) in
             [(",\"ingressInterfaceName\":", self.ingress), (",\"egressInterfaceName\":", self.egress)]
         {
@@ -146,6 +144,21 @@ impl Derivation {
                 out.extend_from_slice(name);
             }
         }
+    }
+}
+
+/// One packet in `packets / taken` was sampled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    pub(super) packets: u128,
+    pub(super) taken: u128,
+    pub(super) source: &'static str,
+}
+
+impl Derivation {
+    /// The rate at which a record was sampled, if it is known.
+    pub(super) fn rate(&self, group: &Group, run: &Run, record: usize) -> Option<Rate> {
+        Row { derivation: self, group, run, record }.rate()
     }
 }
 
@@ -203,20 +216,28 @@ impl Row<'_> {
     }
 
     fn write_sampling(&self, out: &mut Vec<u8>) {
-        let rate = self.own_rate();
-        let (whole, part, source) = match rate {
-            Some((whole, part)) => (whole, part, "record"),
-            None if self.run.sampling_rate == 0 => return,
-            None => (u128::from(self.run.sampling_rate), 1, sampling_name(self.run.sampling_source)),
-        };
+        let Some(Rate { packets, taken, source }) = self.rate() else { return };
         out.extend_from_slice(b",\"samplingRate\":");
-        if whole % part == 0 {
-            json::write_display(out, whole / part);
+        if packets % taken == 0 {
+            json::write_display(out, packets / taken);
         } else {
-            json::write_display(out, whole as f64 / part as f64);
+            json::write_display(out, packets as f64 / taken as f64);
         }
         out.extend_from_slice(b",\"samplingSource\":");
         json::write_text(out, source);
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        if !self.derivation.is_sampled {
+            return None;
+        }
+        let of_run = || {
+            let rate = self.run.sampling_rate;
+            let source = sampling_name(self.run.sampling_source);
+            (rate != 0).then_some(Rate { packets: u128::from(rate), taken: 1, source })
+        };
+        let own = self.own_rate().map(|(packets, taken)| Rate { packets, taken, source: "record" });
+        own.or_else(of_run)
     }
 
     /// The rate that the record itself carries, as a fraction: packets there were, packets that were taken.

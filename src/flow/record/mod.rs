@@ -69,6 +69,47 @@ pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
     }
 }
 
+/// The records of a batch one by one, without what belongs to the run: for who has another head for them.
+pub struct Records<'a> {
+    batch: &'a Batch,
+    names: Names,
+    lines: Vec<Line>,
+}
+
+impl<'a> Records<'a> {
+    /// Works out how the records of the batch are written.
+    pub fn new(batch: &'a Batch) -> Self {
+        let lines = batch.groups.iter().map(Line::new).collect();
+        Self { batch, names: Names::new(&batch.interfaces), lines }
+    }
+
+    /// Appends one object of JSON: the fields of a record of the group, which came in `run`, and what follows from
+    /// both, with the keys and values that they have in [`write_lines`].
+    pub fn write_fields(&self, out: &mut Vec<u8>, group: usize, run: &Run, record: usize) {
+        let start = out.len();
+        if let (Some(line), Some(group)) = (self.lines.get(group), self.batch.groups.get(group)) {
+            line.write(out, group, run, record, &self.names);
+        }
+        match out.get_mut(start) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
+        }
+        out.push(b'}');
+    }
+
+    /// One packet in so many was sampled, and where that is from, if it is known of the record.
+    pub fn sampling(&self, group: usize, run: &Run, record: usize) -> Option<(f64, &'static str)> {
+        let (line, group) = (self.lines.get(group)?, self.batch.groups.get(group)?);
+        let rate = line.derivation.rate(group, run, record)?;
+        Some((rate.packets as f64 / rate.taken as f64, rate.source))
+    }
+}
+
+/// The key that a field has in its record's object; `is_scope` for scopes of NetFlow v9.
+pub fn field_key(is_scope: bool, field: Field) -> String {
+    naming(!is_scope, field).0
+}
+
 /// How the records of a group are written: worked out once.
 struct Line {
     entries: Vec<Entry>,
@@ -205,7 +246,8 @@ fn write_labels(out: &mut Vec<u8>, source: &Source) {
     }
 }
 
-fn protocol_name(protocol: Protocol) -> &'static str {
+/// The name of a protocol in lines and texts.
+pub fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Unknown => "unknown",
         Protocol::NetflowV1 => "netflow-v1",
@@ -217,7 +259,8 @@ fn protocol_name(protocol: Protocol) -> &'static str {
     }
 }
 
-fn kind_name(kind: RecordKind) -> &'static str {
+/// The name of a kind of record in lines and texts.
+pub fn kind_name(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::Data => "data",
         RecordKind::Options => "options",
