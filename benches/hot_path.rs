@@ -1,7 +1,8 @@
 //! What a record costs from datagram to sealed batch, in memory, on one core: `cargo bench --bench hot_path`.
 //!
-//! `decode` reads datagrams and drops the rows; `seal` also gathers them, writes the planes and packs them with
-//! zstd; `json` is the collector's side, from payload to JSON lines. Throughput is in records.
+//! `decode` reads datagrams and drops the rows; `planes` also gathers them and lays each batch out in byte planes;
+//! `seal` also packs those with zstd; `json` is the collector's side, from payload to JSON lines. Throughput is in
+//! records.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ const DATAGRAMS: u32 = 1_500;
 /// Field of an element and its bytes.
 type Fields = &'static [(u16, u16)];
 
-/// A 19-field template as edge routers send it; 50 bytes a record.
+/// A 20-field template as edge routers send it; 51 bytes a record.
 const TEMPLATE: Fields = &[
     (1, 4),
     (2, 4),
@@ -46,6 +47,7 @@ const TEMPLATE: Fields = &[
     (21, 4),
     (22, 4),
     (61, 1),
+    (89, 1),
 ];
 
 /// The v5 record; element 0 is padding.
@@ -104,6 +106,7 @@ fn flow(rng: &mut StdRng) -> impl Fn(u16) -> u32 + use<> {
         17 => 1_000 + destination % 900,
         21 => first + duration,
         22 => first,
+        89 => 64 + u32::from(packets == 1) * 64,
         _ => 0,
     }
 }
@@ -176,22 +179,42 @@ impl Load {
     }
 }
 
-/// Gathers and seals batches of the default size; without a builder it drops what is decoded.
+/// How far the records go.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Decode,
+    Planes,
+    Seal,
+}
+
+/// Gathers batches of the default size, lays them out and packs them, as far as is asked for.
 struct Seal {
-    builder: Option<Builder>,
+    to: To,
+    builder: Builder,
     packer: Packer,
     sealed: Vec<Sealed>,
 }
 
+impl Seal {
+    fn new(to: To) -> Seal {
+        Seal { to, builder: Builder::new(), packer: Packer::new(), sealed: Vec::new() }
+    }
+}
+
 impl Output for Seal {
     fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32) {
-        let Some(builder) = &mut self.builder else {
+        if self.to == To::Decode {
             black_box((run, template, rows, count));
             return;
-        };
-        builder.push(run, template.layout(), template.slot(), rows, ends, count);
-        if builder.records() >= BATCH_RECORDS {
-            self.sealed.extend(builder.seal(&mut self.packer, Effort::Fast));
+        }
+        self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        if self.builder.records() < BATCH_RECORDS {
+            return;
+        }
+        if self.to == To::Planes {
+            black_box(self.builder.lay_out());
+        } else {
+            self.sealed.extend(self.builder.seal(&mut self.packer, Effort::Fast));
         }
     }
     fn fault(&mut self, fault: Fault, _: Place) {
@@ -205,9 +228,9 @@ fn hot_path(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("records");
         group.throughput(Throughput::Elements(load.records));
         let mut sealed = None;
-        for (name, builder) in [("decode", None), ("seal", Some(Builder::new()))] {
+        for (name, to) in [("decode", To::Decode), ("planes", To::Planes), ("seal", To::Seal)] {
             let mut decoder = Decoder::new(Settings::default());
-            let mut seal = Seal { builder, packer: Packer::new(), sealed: Vec::new() };
+            let mut seal = Seal::new(to);
             group.bench_function(BenchmarkId::new(name, load.name), |bencher| {
                 bencher.iter(|| {
                     seal.sealed.clear();

@@ -162,6 +162,16 @@ impl Builder {
 
     /// Finishes the batch and begins the next; `None` when it has no records.
     pub fn seal(&mut self, packer: &mut Packer, effort: Effort) -> Option<Sealed> {
+        let (records, received) = (self.records, self.received);
+        let shares = self.exporters.shares();
+        let (plain, cuts) = self.lay_out()?;
+        let pack = |plain: &[u8], cuts: &[usize]| packer.pack(plain, cuts, effort);
+        Some(finish(Kind::Records, records, received, plain, cuts, pack, shares))
+    }
+
+    /// Lays the batch out as a `Payload` that is not packed yet, with the offsets where its planes end, and begins
+    /// the next; `None` when it has no records.
+    pub fn lay_out(&mut self) -> Option<(&[u8], &[usize])> {
         if self.records == 0 {
             return None;
         }
@@ -171,17 +181,8 @@ impl Builder {
         for group in self.groups.iter().take(self.used) {
             self.encoder.group(group, &mut self.plain);
         }
-        let sealed = finish(
-            Kind::Records,
-            self.records,
-            self.received,
-            &self.plain,
-            self.encoder.cuts(),
-            |plain, cuts| packer.pack(plain, cuts, effort),
-            self.exporters.take_shares(),
-        );
         self.clear();
-        Some(sealed)
+        Some((&self.plain, self.encoder.cuts()))
     }
 
     fn clear(&mut self) {
@@ -200,6 +201,7 @@ impl Builder {
             group.runs.clear();
             group.records = 0;
         }
+        self.exporters.clear();
         self.index.clear();
         self.used = 0;
         self.records = 0;
@@ -246,7 +248,8 @@ impl RawBuilder {
             return None;
         }
         self.exporters.encode(&mut self.plain);
-        let shares = self.exporters.take_shares();
+        let shares = self.exporters.shares();
+        self.exporters.clear();
         // Unread datagrams are not laid out in planes: without matches they would hardly shrink.
         let pack = |plain: &[u8], cuts: &[usize]| packer.pack(plain, cuts, Effort::Small);
         let sealed = finish(Kind::Raw, self.datagrams, self.received, &self.plain, &[], pack, shares);
@@ -323,9 +326,13 @@ impl Exporters {
         }
     }
 
-    fn take_shares(&mut self) -> Vec<Share> {
+    fn shares(&self) -> Vec<Share> {
+        self.shares.clone()
+    }
+
+    fn clear(&mut self) {
+        self.shares.clear();
         self.index.clear();
         self.last = None;
-        std::mem::take(&mut self.shares)
     }
 }
