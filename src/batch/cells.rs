@@ -1,6 +1,8 @@
 //! Access to the fields of gathered rows, column by column.
 
 use super::builder::Group;
+use super::numbers::Number;
+use super::transpose::Planes;
 use crate::flow::Field;
 
 /// Where the fields of rows of variable length lie: (start, end) in the rows, column by column.
@@ -69,20 +71,32 @@ pub(super) fn column<'a>(
     strided.into_iter().flatten().chain(walked.iter().map(field))
 }
 
-/// Loads a column of at most 8 bytes into `to` as integers.
-pub(super) fn load(group: &Group, spans: &Spans, index: usize, to: &mut Vec<u64>) {
+/// Loads a column that is no wider than `T` into `to` as integers: from the planes, where rows have a stride.
+pub(super) fn load<T: Number>(group: &Group, planes: &Planes, spans: &Spans, index: usize, to: &mut Vec<T>) {
     to.clear();
     let Some(placed) = group.layout.fields().get(index) else { return };
-    let rows = group.rows.get(placed.offset..).unwrap_or(&[]);
-    match (group.layout.stride(), placed.field.width) {
-        (Some(stride), 1) => to.extend(fixed::<1>(rows, stride).map(|b| u64::from(u8::from_be_bytes(b)))),
-        (Some(stride), 2) => to.extend(fixed::<2>(rows, stride).map(|b| u64::from(u16::from_be_bytes(b)))),
-        (Some(stride), 4) => to.extend(fixed::<4>(rows, stride).map(|b| u64::from(u32::from_be_bytes(b)))),
-        (Some(stride), 8) => to.extend(fixed::<8>(rows, stride).map(u64::from_be_bytes)),
-        _ => to.extend(
-            column(group, spans, index)
-                .map(|field| field.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte))),
-        ),
+    if group.layout.stride().is_none() {
+        let number = |field: &[u8]| {
+            let weighed = field.iter().rev().zip(0..).map(|(byte, k)| T::weighed(*byte, k));
+            weighed.fold(T::default(), T::union)
+        };
+        to.extend(column(group, spans, index).map(number));
+        return;
+    }
+    let width = usize::from(placed.field.width);
+    let bytes = (0..width).map(|k| (k as u32, placed.offset + width - 1 - k));
+    // The bytes that do not vary are those of the first row.
+    let base = bytes
+        .clone()
+        .filter(|(_, byte)| planes.plane(*byte).is_none())
+        .fold(T::default(), |base, (k, byte)| {
+            base.union(T::weighed(group.rows.get(byte).copied().unwrap_or(0), k))
+        });
+    to.resize(group.records, base);
+    for (k, byte) in bytes {
+        for (value, byte) in to.iter_mut().zip(planes.plane(byte).unwrap_or(&[])) {
+            *value = value.union(T::weighed(*byte, k));
+        }
     }
 }
 

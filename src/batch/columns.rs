@@ -9,7 +9,8 @@
 use super::builder::{GROUPS, Group};
 use super::cells::{self, Spans};
 use super::dictionary::{Dictionary, Key};
-use super::numbers::{self, Number, Written};
+use super::numbers::{self, Written};
+use super::relations::{Ahead, Pair, decided, lean, witness, write_ahead};
 use super::runs;
 use super::transpose::{self, Planes};
 use crate::flow::{Field, Placed};
@@ -60,16 +61,6 @@ enum Choice {
     Variable,
 }
 
-/// A column whose planes were written when it was chosen, since its values were at hand.
-#[derive(Debug)]
-struct Ahead {
-    written: Written,
-    /// Where its planes are in the encoder's `ahead_body`, and how long each is.
-    start: usize,
-    end: usize,
-    plane: usize,
-}
-
 /// The writer's scratch space; stays from batch to batch.
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -82,15 +73,16 @@ pub(super) struct Encoder {
     choices: Vec<Choice>,
     ahead: Vec<Ahead>,
     ahead_body: Vec<u8>,
-    narrow: Dictionary<u64>,
+    narrow: Dictionary<u32>,
     wide: Dictionary<u128>,
     /// Places in the group's dictionaries, one list a dictionary column.
     places: Vec<Vec<u16>>,
-    values: Vec<u64>,
-    others: Vec<u64>,
-    wide_values: Vec<u128>,
-    table: Vec<u64>,
-    wide_table: Vec<u128>,
+    /// For each value of the dictionary a record that has it in the column of this list of places.
+    witnesses: Vec<u32>,
+    witnessed: Option<usize>,
+    narrow_values: Pair<u32>,
+    values: Pair<u64>,
+    wide_values: Pair<u128>,
 }
 
 impl Default for Encoder {
@@ -109,11 +101,11 @@ impl Default for Encoder {
             narrow: Dictionary::new(seed),
             wide: Dictionary::new(seed),
             places: Vec::new(),
-            values: Vec::new(),
-            others: Vec::new(),
-            wide_values: Vec::new(),
-            table: Vec::new(),
-            wide_table: Vec::new(),
+            witnesses: Vec::new(),
+            witnessed: None,
+            narrow_values: Pair::default(),
+            values: Pair::default(),
+            wide_values: Pair::default(),
         }
     }
 }
@@ -148,7 +140,7 @@ impl Encoder {
         self.choose(group);
         header.columns = (0..group.layout.fields().len()).map(|column| self.column(group, column)).collect();
         header.run_columns =
-            runs::columns(&group.runs, &mut self.values, &mut self.body, &mut self.body_cuts);
+            runs::columns(&group.runs, &mut self.values.0, &mut self.body, &mut self.body_cuts);
         self.append(&header, plain);
     }
 
@@ -175,8 +167,12 @@ impl Encoder {
         self.choices.clear();
         self.ahead.clear();
         self.ahead_body.clear();
+        self.witnessed = None;
         match group.layout.stride() {
-            Some(stride) => transpose::varying(&group.rows, stride, &mut self.mask),
+            Some(stride) => {
+                transpose::varying(&group.rows, stride, &mut self.mask);
+                self.planes.make(&group.rows, stride, &self.mask);
+            }
             None => self.spans.walk(group),
         }
         let choice = |placed: &Placed| match placed.field.width {
@@ -255,8 +251,8 @@ impl Encoder {
     fn list_narrow(&mut self, group: &Group, columns: &[usize], used: usize, most: usize) -> Option<Written> {
         self.narrow.begin(most);
         for (column, places) in columns.iter().zip(self.places.iter_mut().skip(used)) {
-            cells::load(group, &self.spans, *column, &mut self.values);
-            listed(&mut self.narrow, &self.values, most, places)?;
+            cells::load(group, &self.planes, &self.spans, *column, &mut self.narrow_values.0);
+            listed(&mut self.narrow, &self.narrow_values.0, most, places)?;
         }
         Some(numbers::write(self.narrow.values(), &mut self.body, &mut self.body_cuts))
     }
@@ -264,13 +260,13 @@ impl Encoder {
     fn list_wide(&mut self, group: &Group, columns: &[usize], used: usize, most: usize) -> Option<Written> {
         self.wide.begin(most);
         for (column, places) in columns.iter().zip(self.places.iter_mut().skip(used)) {
-            cells::load_wide(group, &self.spans, *column, &mut self.wide_values);
-            listed(&mut self.wide, &self.wide_values, most, places)?;
+            cells::load_wide(group, &self.spans, *column, &mut self.wide_values.0);
+            listed(&mut self.wide, &self.wide_values.0, most, places)?;
         }
         Some(numbers::write(self.wide.values(), &mut self.body, &mut self.body_cuts))
     }
 
-    /// Chooses for the columns that are no addresses, then makes the planes that are left to be made.
+    /// Chooses for the columns that are no addresses.
     fn choose(&mut self, group: &Group) {
         for column in group.layout.scope_columns()..group.layout.fields().len() {
             let Some(placed) = group.layout.fields().get(column) else { continue };
@@ -289,15 +285,6 @@ impl Encoder {
                 *slot = choice;
             }
         }
-        if let Some(stride) = group.layout.stride() {
-            for (placed, choice) in group.layout.fields().iter().zip(&self.choices) {
-                let width = usize::from(placed.field.width);
-                if !matches!(choice, Choice::Planes) {
-                    self.mask.get_mut(placed.offset..placed.offset + width).unwrap_or(&mut []).fill(0);
-                }
-            }
-            self.planes.make(&group.rows, stride, &self.mask);
-        }
     }
 
     /// A column near another one, if that takes fewer bits than its own planes.
@@ -310,14 +297,19 @@ impl Encoder {
         if self.choices.get(of) != Some(&Choice::Planes) || of < group.layout.scope_columns() {
             return None;
         }
-        cells::load(group, &self.spans, column, &mut self.values);
-        cells::load(group, &self.spans, of, &mut self.others);
-        let plain = numbers::sampled_bits(&self.values);
-        subtract(&mut self.values, &self.others, placed.field.width);
-        (numbers::sampled_bits(&self.values) < plain).then(|| {
-            let ahead = write_ahead(&self.values, &mut self.ahead, &mut self.ahead_body);
-            Choice::Difference { of, ahead }
-        })
+        let (planes, spans) = (&self.planes, &self.spans);
+        let width = placed.field.width;
+        let load = |column: usize, to: &mut Vec<u32>| cells::load(group, planes, spans, column, to);
+        let ahead = if width <= 4 {
+            load(column, &mut self.narrow_values.0);
+            load(of, &mut self.narrow_values.1);
+            lean(&mut self.narrow_values, width, &mut self.ahead, &mut self.ahead_body)?
+        } else {
+            cells::load(group, planes, spans, column, &mut self.values.0);
+            cells::load(group, planes, spans, of, &mut self.values.1);
+            lean(&mut self.values, width, &mut self.ahead, &mut self.ahead_body)?
+        };
+        Some(Choice::Difference { of, ahead })
     }
 
     /// A column that an address decides, if no record disagrees.
@@ -349,14 +341,18 @@ impl Encoder {
             return None;
         }
         let places = self.places.get(place)?;
-        if placed.field.width <= 8 {
-            cells::load(group, &self.spans, column, &mut self.values);
-            fill(&self.values, places, distinct, &mut self.table)
-                .then(|| write_ahead(&self.table, &mut self.ahead, &mut self.ahead_body))
+        if self.witnessed != Some(place) {
+            self.witnessed = Some(place);
+            witness(places, distinct, &mut self.witnesses);
+        }
+        if placed.field.width <= 4 {
+            cells::load(group, &self.planes, &self.spans, column, &mut self.narrow_values.0);
+            let decides = decided(&mut self.narrow_values, places, &self.witnesses);
+            decides.then(|| write_ahead(&self.narrow_values.1, &mut self.ahead, &mut self.ahead_body))
         } else {
-            cells::load_wide(group, &self.spans, column, &mut self.wide_values);
-            fill(&self.wide_values, places, distinct, &mut self.wide_table)
-                .then(|| write_ahead(&self.wide_table, &mut self.ahead, &mut self.ahead_body))
+            cells::load_wide(group, &self.spans, column, &mut self.wide_values.0);
+            let decides = decided(&mut self.wide_values, places, &self.witnesses);
+            decides.then(|| write_ahead(&self.wide_values.1, &mut self.ahead, &mut self.ahead_body))
         }
     }
 
@@ -422,8 +418,8 @@ impl Encoder {
     fn planes_of(&mut self, group: &Group, index: usize, placed: &Placed) -> Written {
         let width = usize::from(placed.field.width);
         if group.layout.stride().is_none() {
-            cells::load_wide(group, &self.spans, index, &mut self.wide_values);
-            return numbers::write(&self.wide_values, &mut self.body, &mut self.body_cuts);
+            cells::load_wide(group, &self.spans, index, &mut self.wide_values.0);
+            return numbers::write(&self.wide_values.0, &mut self.body, &mut self.body_cuts);
         }
         let mut planes = 0;
         let mut base = 0u128;
@@ -443,22 +439,16 @@ impl Encoder {
 
     /// Lengths, then the values back to back.
     fn variable(&mut self, group: &Group, index: usize) -> Written {
-        self.values.clear();
-        self.values.extend(cells::column(group, &self.spans, index).map(|field| field.len() as u64));
-        let written = numbers::write(&self.values, &mut self.body, &mut self.body_cuts);
+        let lengths = &mut self.narrow_values.0;
+        lengths.clear();
+        lengths.extend(cells::column(group, &self.spans, index).map(|field| field.len() as u32));
+        let written = numbers::write(lengths, &mut self.body, &mut self.body_cuts);
         for field in cells::column(group, &self.spans, index) {
             self.body.extend_from_slice(field);
         }
         self.body_cuts.push(self.body.len());
         written
     }
-}
-
-fn write_ahead<T: Number>(values: &[T], ahead: &mut Vec<Ahead>, body: &mut Vec<u8>) -> usize {
-    let start = body.len();
-    let written = numbers::write(values, body, &mut Vec::new());
-    ahead.push(Ahead { written, start, end: body.len(), plane: values.len() });
-    ahead.len() - 1
 }
 
 /// The places of a column's values, if they still pay.
@@ -470,28 +460,4 @@ fn listed<T: Key>(
 ) -> Option<()> {
     places.clear();
     dictionary.places(values, most, places).then_some(())
-}
-
-/// `values[i] - others[i]`, in integers of `width` bytes.
-fn subtract(values: &mut [u64], others: &[u64], width: u16) {
-    let mask = u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8)));
-    for (value, other) in values.iter_mut().zip(others) {
-        *value = value.wrapping_sub(*other) & mask;
-    }
-}
-
-/// Fills `table` with the value of each place; false if a place has two. Places that do not occur get the first
-/// record's value.
-fn fill<T: Number>(values: &[T], places: &[u16], distinct: usize, table: &mut Vec<T>) -> bool {
-    let Some(&first) = values.first() else { return false };
-    table.clear();
-    table.resize(distinct, first);
-    // The last one stays; then all are compared with it. Without a branch a record this is faster than looking
-    // whether a place has a value already.
-    for (value, place) in values.iter().zip(places) {
-        if let Some(entry) = table.get_mut(usize::from(*place)) {
-            *entry = *value;
-        }
-    }
-    values.iter().zip(places).all(|(value, place)| table.get(usize::from(*place)) == Some(value))
 }

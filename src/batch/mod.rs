@@ -9,6 +9,7 @@ mod dictionary;
 mod numbers;
 mod pack;
 pub mod read;
+mod relations;
 mod runs;
 mod transpose;
 

@@ -10,8 +10,10 @@ pub(super) struct Written {
 }
 
 /// An unsigned integer of up to 16 bytes.
-pub(super) trait Number: Copy + Ord {
+pub(super) trait Number: Copy + Ord + Default {
     const BYTES: u32;
+    /// `byte` with the weight 256^k.
+    fn weighed(byte: u8, k: u32) -> Self;
     fn wide(self) -> u128;
     fn less(self, base: Self) -> Self;
     /// The byte of weight 256^k.
@@ -24,6 +26,9 @@ macro_rules! number {
     ($($type:ty),*) => {$(
         impl Number for $type {
             const BYTES: u32 = <$type>::BITS / 8;
+            fn weighed(byte: u8, k: u32) -> Self {
+                <$type>::from(byte) << (8 * k)
+            }
             fn wide(self) -> u128 {
                 u128::from(self)
             }
@@ -43,24 +48,30 @@ macro_rules! number {
     )*};
 }
 
-number!(u16, u64, u128);
+number!(u16, u32, u64, u128);
 
 /// Appends the planes of `values` to `body`, noting in `cuts` where each ends.
 pub(super) fn write<T: Number>(values: &[T], body: &mut Vec<u8>, cuts: &mut Vec<usize>) -> Written {
     let Some(&first) = values.first() else { return Written::default() };
-    let (mut union, mut common, mut least, mut most) = (first, first, first, first);
+    let (mut union, mut common) = (first, first);
     for &value in values {
         union = union.union(value);
         common = common.common(value);
-        least = least.min(value);
-        most = most.max(value);
     }
     let varying = varying_bytes(union.wide() ^ common.wide());
-    let range = significant_bytes(most.wide() - least.wide());
-    if range < varying.count_ones() {
-        let planes = (1u32 << range) - 1;
-        write_planes(planes, T::BYTES, body, cuts, values.iter().map(|value| value.less(least)));
-        return Written { planes, base: trimmed(least.wide()) };
+    // Values that differ in one byte take one plane either way.
+    if varying.count_ones() > 1 {
+        let (mut least, mut most) = (first, first);
+        for &value in values {
+            least = least.min(value);
+            most = most.max(value);
+        }
+        let range = significant_bytes(most.wide() - least.wide());
+        if range < varying.count_ones() {
+            let planes = (1u32 << range) - 1;
+            write_planes(planes, T::BYTES, body, cuts, values.iter().map(|value| value.less(least)));
+            return Written { planes, base: trimmed(least.wide()) };
+        }
     }
     write_planes(varying, T::BYTES, body, cuts, values.iter().copied());
     Written { planes: varying, base: trimmed(first.wide() & !mask(varying)) }
@@ -99,10 +110,10 @@ pub(super) fn trimmed(value: u128) -> Vec<u8> {
 }
 
 /// The mean bit length of every eighth value above the least of them, times how many those are.
-pub(super) fn sampled_bits(values: &[u64]) -> u64 {
+pub(super) fn sampled_bits<T: Number>(values: &[T]) -> u64 {
     let sample = || values.iter().step_by(8);
-    let least = sample().min().copied().unwrap_or(0);
-    sample().map(|value| u64::from(64 - (value - least).leading_zeros())).sum()
+    let least = sample().min().copied().unwrap_or_default();
+    sample().map(|value| u64::from(128 - value.less(least).wide().leading_zeros())).sum()
 }
 
 #[cfg(test)]
