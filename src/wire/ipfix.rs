@@ -37,6 +37,7 @@ pub(super) fn datagram(
     if length > whole {
         return Err(Fault::MessageLength);
     }
+    output.header(&run);
     // Some exporters count their last set too short by its padding: a set may reach past the message's length as
     // long as the datagram holds it.
     let after = cursor.left() - content;

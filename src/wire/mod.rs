@@ -115,6 +115,9 @@ pub struct Withdrawal {
 /// Each set of a datagram ends in exactly one of [`set`](Output::set) and [`fault`](Output::fault); a held one does so
 /// later, between two calls of [`resume`](Output::resume). Templates inside a set may have faults of their own.
 pub trait Output {
+    /// The datagram in hand has a header that can be read, and this is what it says of all that follows.
+    fn header(&mut self, _run: &Run) {}
+
     /// `count` records of one template lie back to back in `rows`, all of them of `run`.
     ///
     /// `ends` is empty when the layout has a stride; else it has the end of each record in `rows`.

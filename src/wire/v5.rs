@@ -60,6 +60,7 @@ pub(super) fn datagram(
     output: &mut impl Output,
 ) -> Result<(), Fault> {
     let (count, run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    output.header(&run);
     let fit = cursor.left() / RECORD_BYTES;
     let whole = cursor.left() == count * RECORD_BYTES;
     let taken = fit.min(count);

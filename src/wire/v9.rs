@@ -31,6 +31,7 @@ pub(super) fn datagram(
     output: &mut impl Output,
 ) -> Result<(), Fault> {
     let mut run = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    output.header(&run);
     let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
     while let Some(set) = sets::next(&mut cursor, output) {
         let result = match set.id {
