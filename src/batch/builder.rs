@@ -3,8 +3,10 @@
 //! Rows are kept as they came, one copy a set; columns are made at the seal. Buffers stay from batch to batch.
 
 use super::columns::Encoder;
+use super::lists::ListTables;
 use super::pack::{Effort, Packer};
 use super::{Digest, Kind, Sealed, Share, digest};
+use crate::flow::list::Named;
 use crate::flow::{Exporter, Layout, Run, Slot};
 use crate::proto::{self, Codec};
 use bytes::Bytes;
@@ -40,11 +42,13 @@ pub(super) struct Group {
     pub(super) records: usize,
 }
 
-/// A run of a group: how many records, and the exporter's place in the batch.
+/// A run of a group: how many records, and the places of the exporter and of the list table in the batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunOf {
     pub(super) records: u32,
     pub(super) exporter: u32,
+    /// From 1; 0 if the records need none.
+    pub(super) lists: u32,
     pub(super) run: Run,
 }
 
@@ -57,6 +61,7 @@ pub struct Builder {
     used: usize,
     index: HashMap<u64, usize>,
     exporters: Exporters,
+    lists: ListTables,
     records: usize,
     bytes: usize,
     received: u64,
@@ -79,6 +84,7 @@ impl Builder {
             used: 0,
             index: HashMap::new(),
             exporters: Exporters::default(),
+            lists: ListTables::default(),
             records: 0,
             bytes: 0,
             received: 0,
@@ -98,9 +104,25 @@ impl Builder {
         ends: &[u32],
         count: u32,
     ) {
+        self.push_with_lists(run, layout, slot, rows, ends, count, &[]);
+    }
+
+    /// Adds records as [`Builder::push`] does; `named` are the templates that lists in them name.
+    #[expect(clippy::too_many_arguments, reason = "a set of records as `wire::Output` gives it, and its lists")]
+    pub fn push_with_lists(
+        &mut self,
+        run: &Run,
+        layout: &Arc<Layout>,
+        slot: &Slot,
+        rows: &[u8],
+        ends: &[u32],
+        count: u32,
+        named: &[Named],
+    ) {
         if self.records == 0 {
             self.received = run.received;
         }
+        let lists = self.lists.place(run.exporter, run.domain, named);
         let exporter = self.exporters.add(run.exporter, count, run.domain, run.sequence);
         let place = self.place(layout, slot);
         let Some(group) = self.groups.get_mut(place) else { return };
@@ -108,9 +130,9 @@ impl Builder {
         group.rows.extend_from_slice(rows);
         group.ends.extend(ends.iter().map(|end| base + end));
         match group.runs.last_mut() {
-            Some(last) if last.run == *run => last.records += count,
+            Some(last) if last.run == *run && last.lists == lists => last.records += count,
             _ => {
-                group.runs.push(RunOf { records: count, exporter, run: *run });
+                group.runs.push(RunOf { records: count, exporter, lists, run: *run });
                 self.bytes += RUN_BYTES;
             }
         }
@@ -157,7 +179,8 @@ impl Builder {
 
     /// Whether it should be sealed before more comes.
     pub fn is_full(&self, limits: &Limits) -> bool {
-        self.records >= limits.max_records || self.bytes + self.exporters.bytes() >= limits.max_bytes
+        let bytes = self.bytes + self.exporters.bytes() + self.lists.bytes();
+        self.records >= limits.max_records || bytes >= limits.max_bytes
     }
 
     /// Finishes the batch and begins the next; `None` when it has no records.
@@ -181,6 +204,7 @@ impl Builder {
         for group in self.groups.iter().take(self.used) {
             self.encoder.group(group, &mut self.plain);
         }
+        self.lists.encode(&mut self.plain);
         self.clear();
         Some((&self.plain, self.encoder.cuts()))
     }
@@ -203,6 +227,7 @@ impl Builder {
         }
         self.exporters.clear();
         self.index.clear();
+        self.lists.clear();
         self.used = 0;
         self.records = 0;
         self.bytes = 0;
@@ -278,8 +303,9 @@ fn finish(
 const EXPORTERS: u32 = 1;
 pub(super) const GROUPS: u32 = 3;
 const DATAGRAMS: u32 = 4;
+pub(super) const LIST_TABLES: u32 = 5;
 
-fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
+pub(super) fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
     prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, to);
     prost::encoding::encode_varint(message.encoded_len() as u64, to);
     message.encode_raw(to);

@@ -6,6 +6,7 @@ mod builder;
 mod cells;
 mod columns;
 mod dictionary;
+mod lists;
 mod numbers;
 mod pack;
 pub mod read;

@@ -7,7 +7,7 @@ use crate::proto::{Column, RunField};
 /// (field, width in bytes, value).
 type RunColumn = (RunField, u32, fn(&RunOf) -> u64);
 
-const COLUMNS: [RunColumn; 14] = [
+const COLUMNS: [RunColumn; 15] = [
     (RunField::Records, 4, |of| u64::from(of.records)),
     (RunField::Exporter, 4, |of| u64::from(of.exporter)),
     (RunField::Domain, 4, |of| u64::from(of.run.domain)),
@@ -22,6 +22,7 @@ const COLUMNS: [RunColumn; 14] = [
     (RunField::SamplingRate, 4, |of| u64::from(of.run.sampling_rate)),
     (RunField::SamplingSource, 1, |of| of.run.sampling_source as u64),
     (RunField::TemplateSource, 1, |of| of.run.template_source as u64),
+    (RunField::Lists, 4, |of| u64::from(of.lists)),
 ];
 
 /// Appends the columns' planes to `body`; a column that is 0 throughout is left out.

@@ -31,6 +31,7 @@ impl Field {
 
 pub mod element;
 pub mod json;
+pub mod list;
 pub mod record;
 pub mod time;
 

@@ -21,13 +21,19 @@ pub enum Part {
     Columns,
     /// Raw datagrams.
     Datagrams,
+    /// Tables of templates that lists name.
+    ListTables,
+    /// Templates, over all those tables.
+    ListTemplates,
+    /// Fields, over all those templates.
+    ListFields,
 }
 
 impl Part {
     /// The most that a payload may hold.
     pub const fn limit(self) -> usize {
         match self {
-            Self::Columns => 262_144,
+            Self::Columns | Self::ListFields => 262_144,
             _ => 65_536,
         }
     }
@@ -42,6 +48,9 @@ impl fmt::Display for Part {
             Self::Groups => "groups",
             Self::Columns => "columns",
             Self::Datagrams => "datagrams",
+            Self::ListTables => "list tables",
+            Self::ListTemplates => "list templates",
+            Self::ListFields => "list fields",
         })
     }
 }
@@ -62,12 +71,22 @@ pub(super) fn check(plain: &[u8]) -> Result<(), Error> {
             })
         }
         4 => counts.add(Part::Datagrams),
+        5 => {
+            counts.add(Part::ListTables)?;
+            walk(inner, &mut |tag, inner| {
+                if tag != 1 {
+                    return Ok(());
+                }
+                counts.add(Part::ListTemplates)?;
+                walk(inner, &mut |tag, _| if tag == 2 { counts.add(Part::ListFields) } else { Ok(()) })
+            })
+        }
         _ => Ok(()),
     })
 }
 
 #[derive(Default)]
-struct Counts([usize; 6]);
+struct Counts([usize; 9]);
 
 impl Counts {
     fn add(&mut self, part: Part) -> Result<(), Error> {

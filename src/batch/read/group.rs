@@ -6,7 +6,7 @@
 
 use super::body::{Body, MAX_WIDTH, Number, Numbers, fields};
 use super::runs::{self, Run};
-use super::{Budget, FIELD_COST, MAX_EXPANDED};
+use super::{Budget, FIELD_COST, MAX_EXPANDED, Places};
 use crate::flow::Field;
 use crate::proto::{self, Encoding, RecordKind};
 use bytes::Bytes;
@@ -98,6 +98,8 @@ pub enum GroupError {
     RunValue { run: usize, element: u32, value: u128 },
     #[error("run {run}: there is no exporter {exporter}")]
     RunExporter { run: usize, exporter: u32 },
+    #[error("run {run}: there is no list table {lists}")]
+    RunLists { run: usize, lists: usize },
 }
 
 /// What the cursor finds for a column.
@@ -110,8 +112,8 @@ struct Cut {
     variable: Option<Values>,
 }
 
-/// Reads a group. `exporters` is how many the batch has.
-pub(super) fn read(group: proto::Group, exporters: usize, budget: &mut Budget) -> Result<Group, GroupError> {
+/// Reads a group. `places` is what the batch has for its runs to point at.
+pub(super) fn read(group: proto::Group, places: Places, budget: &mut Budget) -> Result<Group, GroupError> {
     check_counts(&group)?;
     pay(&group, budget)?;
     let kind = RecordKind::try_from(group.kind).map_err(|_| GroupError::Kind { kind: group.kind })?;
@@ -121,9 +123,9 @@ pub(super) fn read(group: proto::Group, exporters: usize, budget: &mut Budget) -
     let dictionaries: Vec<_> = dictionaries.collect::<Result<_, _>>()?;
     let cut = |place| cut(&group.columns, &group.dictionaries, place, records, &mut body);
     let cuts: Vec<_> = (0..group.columns.len()).map(cut).collect::<Result<_, _>>()?;
-    let runs = runs::read(&group.run_columns, group.runs as usize, records, exporters, &mut body)?;
+    let runs = runs::read(&group.run_columns, group.runs as usize, records, places, &mut body)?;
     body.end()?;
-    let places = places(&cuts, &dictionaries)?;
+    let places = self::places(&cuts, &dictionaries)?;
     let columns = group.columns.iter().enumerate();
     let columns = columns.map(|(place, column)| {
         let values = values(&cuts, &dictionaries, &places, place);

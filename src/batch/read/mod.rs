@@ -20,6 +20,7 @@
 mod body;
 mod count;
 mod group;
+mod lists;
 mod runs;
 
 use super::Kind;
@@ -32,6 +33,7 @@ use std::net::IpAddr;
 
 pub use count::Part;
 pub use group::{Column, Group, GroupError};
+pub use lists::ListTable;
 pub use runs::Run;
 
 /// The largest plain payload that is read, in bytes: what a collector announces as `Limits.plain_bytes`.
@@ -56,6 +58,7 @@ pub struct Batch {
     pub interfaces: Vec<Interface>,
     /// Records by layout; empty in a raw batch.
     pub groups: Vec<Group>,
+    list_tables: Vec<ListTable>,
     datagrams: Vec<proto::Datagram>,
 }
 
@@ -124,6 +127,8 @@ pub enum Error {
     Many { part: Part, limit: usize },
     #[error("both groups and datagrams")]
     Mixed,
+    #[error("list table {table}: the template {id} is there twice, or none that a list can name")]
+    ListTemplate { table: usize, id: u32 },
     #[error("exporter {exporter}: {length} bytes are no address")]
     Address { exporter: usize, length: usize },
     #[error("{part} {place}: the port {port} is over 65535")]
@@ -169,12 +174,21 @@ pub fn open(codec: Codec, plain_size: u32, payload: &[u8]) -> Result<Batch, Erro
     let exporters = read_exporters(payload.exporters)?;
     let interfaces = read_interfaces(payload.interfaces, exporters.len())?;
     check_datagrams(&payload.datagrams, exporters.len())?;
+    let list_tables = lists::read(payload.list_tables)?;
+    let places = Places { exporters: exporters.len(), list_tables: list_tables.len() };
     let mut budget = Budget { left: MAX_EXPANDED, record_cost: record_cost(&exporters, &interfaces) };
     let read_group = |(place, group)| {
-        group::read(group, exporters.len(), &mut budget).map_err(|error| Error::Group { group: place, error })
+        group::read(group, places, &mut budget).map_err(|error| Error::Group { group: place, error })
     };
     let groups = payload.groups.into_iter().enumerate().map(read_group).collect::<Result<_, _>>()?;
-    Ok(Batch { exporters, interfaces, groups, datagrams: payload.datagrams })
+    Ok(Batch { exporters, interfaces, groups, list_tables, datagrams: payload.datagrams })
+}
+
+/// How many of each there are for runs to point at.
+#[derive(Clone, Copy)]
+struct Places {
+    exporters: usize,
+    list_tables: usize,
 }
 
 /// What the values of a batch may still take, in bytes.
@@ -287,6 +301,11 @@ impl Batch {
     #[expect(clippy::indexing_slicing, reason = "open() has checked every place that the batch names")]
     pub fn exporter(&self, place: usize) -> Exporter {
         self.exporters[place].exporter
+    }
+
+    /// The templates that lists in the run's records name; `None` if they name none that is known.
+    pub fn lists(&self, run: &Run) -> Option<&ListTable> {
+        self.list_tables.get(run.lists.checked_sub(1)?)
     }
 
     /// Records, or in a raw batch datagrams, by exporter address.

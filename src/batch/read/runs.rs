@@ -1,5 +1,6 @@
 //! The runs of a group: what belongs to a datagram, once for all its records.
 
+use super::Places;
 use super::body::{Body, MAX_WIDTH, Number};
 use super::group::GroupError;
 use crate::proto::{self, BootQuality, Encoding, Protocol, RunField, SamplingSource, TemplateSource};
@@ -35,6 +36,8 @@ pub struct Run {
     pub sampling_source: SamplingSource,
     /// How the proxy knew the template.
     pub template_source: TemplateSource,
+    /// Place of the list table, from 1; 0 if there is none: see `Batch::lists`.
+    pub lists: usize,
 }
 
 /// Reads the run columns, `runs` values each.
@@ -42,7 +45,7 @@ pub(super) fn read(
     columns: &[proto::Column],
     runs: usize,
     records: usize,
-    exporters: usize,
+    places: Places,
     body: &mut Body,
 ) -> Result<Vec<Run>, GroupError> {
     let mut read = vec![Run::default(); runs];
@@ -65,7 +68,7 @@ pub(super) fn read(
             set(run, field, value).ok_or(too_much)?;
         }
     }
-    check(&read, records, exporters)?;
+    check(&read, records, places)?;
     Ok(read)
 }
 
@@ -88,6 +91,7 @@ fn set(run: &mut Run, field: RunField, value: u128) -> Option<()> {
         RunField::SamplingRate => run.sampling_rate = value.try_into().ok()?,
         RunField::SamplingSource => run.sampling_source = known(enumerator),
         RunField::TemplateSource => run.template_source = known(enumerator),
+        RunField::Lists => run.lists = u32::try_from(value).ok()? as usize,
     }
     Some(())
 }
@@ -97,10 +101,13 @@ fn known<E, T: TryFrom<i32> + Default>(value: Result<i32, E>) -> T {
     value.ok().and_then(|value| T::try_from(value).ok()).unwrap_or_default()
 }
 
-fn check(runs: &[Run], records: usize, exporters: usize) -> Result<(), GroupError> {
+fn check(runs: &[Run], records: usize, places: Places) -> Result<(), GroupError> {
     for (place, run) in runs.iter().enumerate() {
-        if run.exporter >= exporters {
+        if run.exporter >= places.exporters {
             return Err(GroupError::RunExporter { run: place, exporter: run.exporter as u32 });
+        }
+        if run.lists > places.list_tables {
+            return Err(GroupError::RunLists { run: place, lists: run.lists });
         }
     }
     let found = runs.iter().map(|run| u64::from(run.records)).sum();

@@ -52,7 +52,7 @@ fn exporter() -> proto::Exporter {
 }
 
 fn payload(groups: Vec<proto::Group>) -> proto::Payload {
-    proto::Payload { exporters: vec![exporter()], interfaces: vec![], groups, datagrams: vec![] }
+    proto::Payload { exporters: vec![exporter()], interfaces: vec![], groups, ..Default::default() }
 }
 
 fn open_plain(payload: &proto::Payload) -> Result<Batch, Error> {
