@@ -112,6 +112,8 @@ pub struct Ingest {
     pub templates_evicted: Counter,
     /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
     pub template_withdrawals: Labelled,
+    /// Templates named by lists inside a set's records that were not known: those values stay unread.
+    pub list_templates_unknown: Counter,
     /// Exporters (by address) that have been heard.
     pub exporters: Gauge,
 }
@@ -170,6 +172,7 @@ impl Ingest {
             templates_learned: Counter::default(),
             templates_evicted: Counter::default(),
             template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
+            list_templates_unknown: Counter::default(),
             exporters: Gauge::default(),
         }
     }
@@ -238,6 +241,8 @@ impl Ingest {
         counter(into, "templates_learned", "Templates that were new or changed", &self.templates_learned);
         counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
         labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);
+        let lists = &self.list_templates_unknown;
+        counter(into, "list_templates_unknown", "Templates that lists name and nobody knows", lists);
         gauge(into, "exporters_known", "Exporters heard, by address", &self.exporters);
     }
 }

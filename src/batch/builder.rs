@@ -108,7 +108,10 @@ impl Builder {
     }
 
     /// Adds records as [`Builder::push`] does; `named` are the templates that lists in them name.
-    #[expect(clippy::too_many_arguments, reason = "a set of records as `wire::Output` gives it, and its lists")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a set of records as `wire::Output` gives it, and its lists"
+    )]
     pub fn push_with_lists(
         &mut self,
         run: &Run,

@@ -1,6 +1,6 @@
 //! Layouts: the fields of a record and where they lie in its row.
 
-use super::Field;
+use super::{Field, list};
 use crate::proto::RecordKind;
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -30,6 +30,7 @@ pub struct Layout {
     fields: Vec<Placed>,
     stride: Option<usize>,
     least: usize,
+    has_lists: bool,
     hash: u64,
 }
 
@@ -71,7 +72,9 @@ impl Layout {
     ) -> Layout {
         let mut hasher = DefaultHasher::new();
         (kind as i32, scope_columns, v9_scopes, &fields, stride).hash(&mut hasher);
-        Layout { kind, scope_columns, v9_scopes, fields, stride, least, hash: hasher.finish() }
+        let mut of_elements = fields.iter().skip(if v9_scopes { scope_columns } else { 0 });
+        let has_lists = of_elements.any(|placed| list::Kind::of(placed.field).is_some());
+        Layout { kind, scope_columns, v9_scopes, fields, stride, least, has_lists, hash: hasher.finish() }
     }
 
     /// Flow records, options, samples.
@@ -102,6 +105,11 @@ impl Layout {
     /// Bytes of the shortest record that the layout can describe.
     pub fn least(&self) -> usize {
         self.least
+    }
+
+    /// A field's element is a list (RFC 6313).
+    pub fn has_lists(&self) -> bool {
+        self.has_lists
     }
 
     /// A hash over all that makes layouts equal.

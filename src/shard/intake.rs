@@ -5,6 +5,7 @@ use super::faults::FaultLog;
 use super::{BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::Run;
+use crate::flow::list::Named;
 use crate::ingest::Datagram;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
@@ -76,6 +77,8 @@ struct Counts {
 /// The open batches of a shard.
 pub(super) struct Intake {
     builder: Builder,
+    /// What the lists of the records that come next name.
+    lists: Vec<Named>,
     raw: RawBuilder,
     packer: Packer,
     settings: Cache<Arc<arc_swap::ArcSwap<BatchSettings>>, Arc<BatchSettings>>,
@@ -96,6 +99,7 @@ impl Intake {
     pub(super) fn new(context: &Context) -> Intake {
         Intake {
             builder: Builder::new(),
+            lists: Vec::new(),
             raw: RawBuilder::default(),
             packer: Packer::new(),
             settings: Cache::new(Arc::clone(&context.batch)),
@@ -228,12 +232,20 @@ impl Intake {
 }
 
 impl Output for Intake {
+    fn lists(&mut self, named: &[Named]) {
+        self.lists.extend_from_slice(named);
+        let unknown = named.iter().filter(|named| named.layout.is_none()).count();
+        self.metrics.list_templates_unknown.inc_by(unknown as u64);
+    }
+
     fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32) {
         if self.builder.records() + count as usize > MOST_RECORDS {
             self.close_records(Close::Records);
         }
         self.open();
-        self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        let (layout, slot) = (template.layout(), template.slot());
+        self.builder.push_with_lists(run, layout, slot, rows, ends, count, &self.lists);
+        self.lists.clear();
         let kind = template.layout().kind();
         // The enum's order is that of the counters.
         if let Some(records) = self.counts.records.get_mut(kind as usize) {

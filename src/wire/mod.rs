@@ -11,6 +11,7 @@
 //! | `v5.rs` | NetFlow v5 | Cisco, "NetFlow Export Datagram Format" |
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
 //! | `ipfix.rs` | IPFIX | RFC 7011 |
+//! | `lists.rs` | which templates lists inside records name | RFC 6313 |
 //! | `sets.rs` | what v9 and IPFIX share: walking data sets, and what becomes of held ones | |
 //!
 //! | if | then |
@@ -27,6 +28,7 @@ mod fault;
 mod generations;
 mod hold;
 mod ipfix;
+mod lists;
 mod sets;
 mod template;
 mod v5;
@@ -37,6 +39,7 @@ pub use fault::Fault;
 pub use hold::HoldLimits;
 pub use template::Template;
 
+use crate::flow::list::Named;
 use crate::flow::{Exporter, Layout, Run};
 use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 use cursor::Cursor;
@@ -123,6 +126,10 @@ pub trait Output {
     /// `ends` is empty when the layout has a stride; else it has the end of each record in `rows`.
     fn records(&mut self, run: &Run, template: &Template, rows: &[u8], ends: &[u32], count: u32);
 
+    /// The templates that lists inside the records told next name, known or not; told before them, and only if there
+    /// are any.
+    fn lists(&mut self, _named: &[Named]) {}
+
     /// A set was not read whole, for the reason given first in it: the bytes at `place` were not understood. What could
     /// be read of it was, and the next set goes on.
     fn fault(&mut self, fault: Fault, place: Place);
@@ -186,6 +193,7 @@ pub struct Decoder {
     hold: Hold,
     v5: Template,
     ends: Vec<u32>,
+    named: Vec<Named>,
 }
 
 impl Decoder {
@@ -197,6 +205,7 @@ impl Decoder {
             hold: Hold::new(settings.limits.hold),
             v5: v5::template(),
             ends: Vec::new(),
+            named: Vec::new(),
         }
     }
 

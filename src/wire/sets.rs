@@ -9,9 +9,11 @@ use super::cursor::Cursor;
 use super::domain::DomainKey;
 use super::hold::{Awaited, Held, Overdue};
 use super::template::Template;
-use super::{Arrival, Decoder, Fault, Heard, Output, Place};
+use super::{Arrival, Decoder, Fault, Heard, Output, Place, lists};
+use crate::flow::list::Named;
 use crate::flow::{Field, Layout, Run};
 use crate::proto::TemplateSource;
+use std::sync::Arc;
 
 pub(super) const HEADER_BYTES: usize = 4;
 
@@ -94,54 +96,64 @@ pub(super) fn data(
     output: &mut impl Output,
 ) -> Result<Ending, Broken> {
     run.template = set.id;
-    let Some(known) = decoder.domains.template(key, set.id) else {
-        if !decoder.hold.put(key, arrival, run, set.at, set.content) {
-            return Err((Fault::HoldFull, set.place()));
-        }
-        give_up_overdue(decoder, arrival.elapsed, output);
-        return Ok(Ending::Held);
-    };
-    run.template_source = if known.restored { TemplateSource::Restored } else { TemplateSource::Heard };
-    read(&known.template, run, set.cursor(), &mut decoder.ends, output).map(Ending::Read)
+    if let Some(result) = read_known(decoder, key, run, set.cursor(), output) {
+        return result.map(Ending::Read);
+    }
+    if !decoder.hold.put(key, arrival, run, set.at, set.content) {
+        return Err((Fault::HoldFull, set.place()));
+    }
+    give_up_overdue(decoder, arrival.elapsed, output);
+    Ok(Ending::Held)
 }
 
-/// Gives the records of a set to the output; tells how many.
+/// Reads the records of a run by the template that is known for them; `None` if none is.
+fn read_known(
+    decoder: &mut Decoder,
+    key: &DomainKey,
+    run: &mut Run,
+    cursor: Cursor<'_>,
+    output: &mut impl Output,
+) -> Option<Result<u32, Broken>> {
+    let Decoder { domains, ends, named, .. } = decoder;
+    let known = domains.template(key, run.template)?;
+    run.template_source = if known.restored { TemplateSource::Restored } else { TemplateSource::Heard };
+    if !known.template.layout().has_lists() {
+        return Some(read(&known.template, run, cursor, ends, &[], output));
+    }
+    let layout = Arc::clone(known.template.layout());
+    named.clear();
+    let mut template = |id| domains.template(key, id).map(|known| Arc::clone(known.template.layout()));
+    lists::find(&layout, cursor.rest(), &mut template, named);
+    let known = domains.template(key, run.template)?;
+    Some(read(&known.template, run, cursor, ends, named, output))
+}
+
+/// Gives the records of a set to the output; tells how many. `named` are the templates that lists in them name.
 fn read(
     template: &Template,
     run: &Run,
-    cursor: Cursor<'_>,
-    ends: &mut Vec<u32>,
-    output: &mut impl Output,
-) -> Result<u32, Broken> {
-    match template.layout().stride() {
-        Some(stride) => Ok(fixed(run, template, stride, cursor.rest(), output)),
-        None => variable(run, template, cursor, ends, output),
-    }
-}
-
-fn fixed(run: &Run, template: &Template, stride: usize, content: &[u8], output: &mut impl Output) -> u32 {
-    let count = content.len() / stride;
-    if let (Some(rows), true) = (content.get(..count * stride), count > 0) {
-        output.records(run, template, rows, &[], count as u32);
-    }
-    count as u32
-}
-
-fn variable(
-    run: &Run,
-    template: &Template,
     mut cursor: Cursor<'_>,
     ends: &mut Vec<u32>,
+    named: &[Named],
     output: &mut impl Output,
 ) -> Result<u32, Broken> {
     let content = cursor.rest();
-    let broken = cut(template.layout(), &mut cursor, ends);
-    let taken = ends.last().map_or(0, |end| *end as usize);
-    let count = ends.len() as u32;
-    if let (Some(rows), true) = (content.get(..taken), taken > 0) {
-        output.records(run, template, rows, ends, count);
+    let layout = template.layout();
+    ends.clear();
+    let (count, taken, broken) = match layout.stride() {
+        Some(stride) => (content.len() / stride, content.len() / stride * stride, None),
+        None => {
+            let broken = cut(layout, &mut cursor, ends);
+            (ends.len(), ends.last().map_or(0, |end| *end as usize), broken)
+        }
+    };
+    if let (Some(rows), true) = (content.get(..taken), count > 0) {
+        if !named.is_empty() {
+            output.lists(named);
+        }
+        output.records(run, template, rows, ends, count as u32);
     }
-    broken.map_or(Ok(count), Err)
+    broken.map_or(Ok(count as u32), Err)
 }
 
 /// Walks the records of a layout of variable length and notes where each ends. What is left in the cursor is padding
@@ -191,16 +203,12 @@ pub(super) fn keep(decoder: &mut Decoder, key: DomainKey, id: u16, layout: Layou
     let Some(known) = decoder.domains.template(&key, id) else { return };
     output.template(&Heard { id, layout: known.template.layout(), change });
     while let Some(held) = decoder.hold.take_first(&(key, id), |_| true) {
-        resume(&held, &held.run, &known.template, &mut decoder.ends, output);
+        output.resume(Some(&held.arrival));
+        let mut run = held.run;
+        let result = read_known(decoder, &key, &mut run, held.cursor(), output);
+        end(&result.unwrap_or(Ok(0)).map(Ending::Read), held.place(), output);
+        output.resume(None);
     }
-}
-
-/// Reads a held set.
-fn resume(held: &Held, run: &Run, template: &Template, ends: &mut Vec<u32>, output: &mut impl Output) {
-    output.resume(Some(&held.arrival));
-    let result = read(template, run, held.cursor(), ends, output);
-    end(&result.map(Ending::Read), held.place(), output);
-    output.resume(None);
 }
 
 /// Reads what has waited long enough by a template of another port of its address, if there is one that it fits.
@@ -209,12 +217,19 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
     let patient = decoder.hold.awaited().filter(|(.., first)| is_patient(first));
     let patient: Vec<Awaited> = patient.map(|(awaited, ..)| *awaited).collect();
     for awaited in patient {
-        let Some(template) = decoder.domains.candidate(&awaited.0, awaited.1) else { continue };
-        while let Some(held) = decoder.hold.take_first(&awaited, |held| {
-            is_patient(&held.arrival) && fits(template.layout(), held, &mut decoder.ends)
-        }) {
+        let Decoder { domains, hold, ends, named, .. } = &mut *decoder;
+        let Some(template) = domains.candidate(&awaited.0, awaited.1) else { continue };
+        while let Some(held) =
+            hold.take_first(&awaited, |held| is_patient(&held.arrival) && fits(template.layout(), held, ends))
+        {
             let run = Run { template_source: TemplateSource::Provisional, ..held.run };
-            resume(&held, &run, template, &mut decoder.ends, output);
+            named.clear();
+            let mut of_list = |id| domains.candidate(&awaited.0, id).map(|of| Arc::clone(of.layout()));
+            lists::find(template.layout(), &held.content, &mut of_list, named);
+            output.resume(Some(&held.arrival));
+            let result = read(template, &run, held.cursor(), ends, named, output);
+            end(&result.map(Ending::Read), held.place(), output);
+            output.resume(None);
         }
     }
 }

@@ -183,10 +183,11 @@ fn runs_say_what_belongs_to_a_datagram() {
         run_column(RunField::BootQuality, 1, &[1]),
         run_column(RunField::SamplingRate, 4, &[100]),
         run_column(RunField::SamplingSource, 1, &[3]),
+        run_column(RunField::Lists, 4, &[0]),
         // A field of a later version.
         run_column(RunField::Unknown, 1, &[77]),
     ];
-    group.run_columns[12].element = 99;
+    group.run_columns[13].element = 99;
     let group = group_of(group).unwrap();
     let run = Run {
         records: 1,
@@ -203,6 +204,7 @@ fn runs_say_what_belongs_to_a_datagram() {
         sampling_rate: 100,
         sampling_source: SamplingSource::Header,
         template_source: crate::proto::TemplateSource::Heard,
+        lists: 0,
     };
     assert_eq!(group.runs(), [run, Run { records: 2, sequence: 262, ..run }]);
 }
@@ -375,16 +377,25 @@ fn a_frame_that_expands_without_end_is_cut_off() {
 #[test]
 fn many_small_parts_are_refused_before_they_are_made() {
     let many = |tag: u8, count: usize| [tag << 3 | 2, 0].repeat(count);
-    for (tag, part) in [(1, Part::Exporters), (2, Part::Interfaces), (3, Part::Groups), (4, Part::Datagrams)]
-    {
+    for (tag, part) in [
+        (1, Part::Exporters),
+        (2, Part::Interfaces),
+        (3, Part::Groups),
+        (4, Part::Datagrams),
+        (5, Part::ListTables),
+    ] {
         let plain = many(tag, part.limit() + 1);
         let error = open(Codec::Plain, plain.len() as u32, &plain).unwrap_err();
         assert!(matches!(error, Error::Many { part: found, .. } if found == part), "{error}");
         assert!(error.is_too_large());
     }
-    for (outer, tag, part) in
-        [(1, 5, Part::Labels), (3, 2, Part::Columns), (3, 3, Part::Columns), (3, 8, Part::Columns)]
-    {
+    for (outer, tag, part) in [
+        (1, 5, Part::Labels),
+        (3, 2, Part::Columns),
+        (3, 3, Part::Columns),
+        (3, 8, Part::Columns),
+        (5, 1, Part::ListTemplates),
+    ] {
         let inner = many(tag, part.limit() + 1);
         let mut plain = vec![outer << 3 | 2];
         prost::encoding::encode_varint(inner.len() as u64, &mut plain);
@@ -575,4 +586,53 @@ fn fields_keep_enterprise_and_width() {
     let group = group_of(three(vec![], vec![made], &[])).unwrap();
     assert_eq!(group.columns[0].field, Field { enterprise: 29_305, element: 5, width: 3 });
     assert_eq!((group.kind, group.v9_scopes, group.scope_columns), (RecordKind::Data, false, 0));
+}
+
+fn list_template(id: u32, fields: &[(u32, u32)]) -> proto::ListTemplate {
+    let field = |&(element, width): &(u32, u32)| proto::ListField { element, width, ..Default::default() };
+    proto::ListTemplate { id, fields: fields.iter().map(field).collect() }
+}
+
+#[test]
+fn runs_point_at_the_templates_that_their_lists_name() {
+    let mut group = three(vec![], vec![], &[0, 2]);
+    group.runs = 2;
+    group.run_columns = vec![
+        column(RunField::Records as u32, 4, Encoding::Planes, 1, &[1], 0),
+        column(RunField::Lists as u32, 4, Encoding::Planes, 0, &[1], 0),
+    ];
+    group.body = Bytes::from_static(&[0, 1]);
+    let mut message = payload(vec![group]);
+    let templates = vec![list_template(301, &[(1, 0), (4, 65_535)]), list_template(300, &[(6, 2)])];
+    message.list_tables = vec![proto::ListTable { templates }];
+    let batch = open_plain(&message).unwrap();
+    let table = batch.lists(&batch.groups[0].runs()[0]).unwrap();
+    let field = |element, width| Field { enterprise: 0, element, width };
+    assert_eq!(table.fields(300), Some([field(6, 2)].as_slice()));
+    assert_eq!(table.fields(301), Some([field(1, 0), field(4, Field::VARIABLE)].as_slice()));
+    assert_eq!(table.fields(302), None);
+    message.list_tables.clear();
+    let error = open_plain(&message).unwrap_err();
+    assert!(
+        matches!(error, Error::Group { error: GroupError::RunLists { run: 0, lists: 1 }, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn list_templates_that_no_list_can_name_are_refused() {
+    for templates in [
+        vec![list_template(255, &[(4, 1)])],
+        vec![list_template(65_536, &[(4, 1)])],
+        vec![list_template(300, &[])],
+        vec![list_template(300, &[(4, 0), (5, 0)])],
+        vec![list_template(300, &[(65_536, 1)])],
+        vec![list_template(300, &[(4, 65_536)])],
+        vec![list_template(300, &[(4, 1)]), list_template(301, &[(4, 1)]), list_template(300, &[(4, 1)])],
+    ] {
+        let mut message = payload(vec![]);
+        message.list_tables = vec![proto::ListTable::default(), proto::ListTable { templates }];
+        let error = open_plain(&message).unwrap_err();
+        assert!(matches!(error, Error::ListTemplate { table: 1, .. }), "{error}");
+    }
 }
