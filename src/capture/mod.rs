@@ -87,6 +87,29 @@ pub enum Error {
     Damaged { file: String, offset: u64, text: String },
 }
 
+impl Error {
+    /// A word for it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Error::Open { .. } => "file_open",
+            Error::Read { .. } => "file_read",
+            Error::Empty { .. } | Error::Compressed { .. } | Error::Format { .. } => "file_format",
+            Error::Ended { .. } => "file_ended",
+            Error::Damaged { .. } => "file_damaged",
+        }
+    }
+
+    /// Where in the file, in bytes, if it could be read at all.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Error::Read { offset, .. } | Error::Ended { offset, .. } | Error::Damaged { offset, .. } => {
+                Some(*offset)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What was in a file, in packets unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -269,7 +292,7 @@ impl Capture {
     ///
     /// # Errors
     /// When the file cannot be read further; all before that was given.
-    pub fn next(&mut self) -> Result<Next<'_>, Error> {
+    pub fn read(&mut self) -> Result<Next<'_>, Error> {
         loop {
             self.window.skip(std::mem::take(&mut self.used));
             let data = self.window.data();

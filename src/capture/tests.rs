@@ -14,7 +14,7 @@ fn read(bytes: Vec<u8>) -> All {
     let mut capture = capture(bytes).unwrap();
     let mut datagrams = Vec::new();
     let result = loop {
-        match capture.next() {
+        match capture.read() {
             Ok(Next::Datagram(datagram)) => {
                 let Exporter { address, port } = datagram.exporter;
                 let sender = format!("{address} {port}");
@@ -383,7 +383,7 @@ fn fragments_are_given_up_by_time_and_number() {
         file.extend(packet);
     }
     let mut capture = capture(file).unwrap();
-    while let Ok(Next::Datagram(_) | Next::Dry) = capture.next() {
+    while let Ok(Next::Datagram(_) | Next::Dry) = capture.read() {
         assert!(capture.fragments.open() <= 1_024);
     }
     assert_eq!(capture.counts().incomplete, 3_000);

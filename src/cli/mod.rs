@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod collect;
+mod decode;
 mod demo;
 pub mod logging;
 mod run;
@@ -32,6 +33,11 @@ enum Command {
     Collect(ConfigFile),
     /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
     Check(ConfigFile),
+    /// Show what is in captures of flow: pcap, pcapng and IPFIX files
+    ///
+    /// Exit code: 0 when all files were read whole, whatever was in them; 1 when one was not; 2 when this was not
+    /// understood.
+    Decode(decode::Arguments),
     /// Make a small CA, and certificates from it
     #[command(subcommand)]
     Certs(certs::Command),
@@ -89,6 +95,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file.config, &arguments.log),
         Command::Collect(file) => collect::collect(&file.config, &arguments.log),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
+        Command::Decode(arguments) => decode::decode(&arguments),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
     }
 }

@@ -45,6 +45,7 @@ use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 use cursor::Cursor;
 use hold::Hold;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A datagram's circumstances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub struct Heard<'a> {
     /// Its id.
     pub id: u16,
     /// Its fields.
-    pub layout: &'a Layout,
+    pub layout: &'a Arc<Layout>,
     /// What of it is new.
     pub change: Change,
 }

@@ -49,8 +49,8 @@ pub const RECORD_COST: usize = 64;
 /// The least that a field counts against [`MAX_EXPANDED`], in bytes.
 pub const FIELD_COST: usize = 2;
 
-/// A batch that keeps all the rules.
-#[derive(Clone, Debug)]
+/// A batch that keeps all the rules; the default has nothing in it.
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Whom records and datagrams came from; runs and datagrams name them by their place.
     pub exporters: Vec<Source>,

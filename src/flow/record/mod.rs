@@ -22,7 +22,7 @@ use super::Field;
 use super::json::{self, Format};
 use super::time;
 use crate::batch::read::{Batch, Column, Group, Run, Source};
-use crate::proto::{Protocol, RecordKind, SamplingSource};
+use crate::proto::{Protocol, RecordKind, SamplingSource, TemplateSource};
 use derived::{Derivation, Names};
 use std::collections::HashMap;
 
@@ -267,6 +267,15 @@ pub fn kind_name(kind: RecordKind) -> &'static str {
         RecordKind::FlowSample => "flow_sample",
         RecordKind::CounterSample => "counter_sample",
         RecordKind::DropSample => "drop_sample",
+    }
+}
+
+/// The name of where a template is from.
+pub fn template_source_name(source: TemplateSource) -> &'static str {
+    match source {
+        TemplateSource::Heard => "heard",
+        TemplateSource::Restored => "restored",
+        TemplateSource::Provisional => "provisional",
     }
 }
 

@@ -1,0 +1,216 @@
+//! Gathers what the decoder tells, and gives it on in that order.
+//!
+//! Records go through a batch, as they would on their way to a collector, so that what is shown is what the collector
+//! would write. A batch costs the same for one record as for a thousand: so records are gathered until the batch is
+//! full or the file makes us wait, and everything else waits in line with them.
+
+use super::Stop;
+use super::header::Header;
+use super::show::{Datagram, Fault, Record, Show, Template, Unpacked, What};
+use crate::batch::read::{Batch, open};
+use crate::batch::{Builder, Effort, Limits, Packer};
+use crate::flow::record::Records;
+use crate::flow::{Exporter, Run};
+use crate::wire::{self, Arrival, Heard, Output, Place, Withdrawal};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const LIMITS: Limits = Limits { max_records: 4_096, max_bytes: 1 << 20 };
+
+/// The most records that a group may have (batch.proto).
+const MOST_RECORDS: usize = 65_536;
+
+/// Lines that wait without a record among them.
+const MOST_WAITING: usize = 4_096;
+
+/// Something to show, waiting in line.
+enum Item {
+    Datagram(Datagram),
+    Template(Box<Template>),
+    /// So many records, the next ones of the group at this place.
+    Records {
+        datagram: u64,
+        group: usize,
+        count: u32,
+    },
+    Fault(Fault),
+}
+
+pub(super) struct Gather<'a> {
+    show: &'a mut dyn Show,
+    builder: Builder,
+    packer: Packer,
+    waiting: Vec<Item>,
+    datagram: Option<Datagram>,
+    /// Whose held set is told of, if not the datagram's in hand.
+    resumed: Option<(u64, Exporter, Option<Header>)>,
+    /// Headers of datagrams of which sets are held, and how many.
+    held: HashMap<u64, (Option<Header>, u32)>,
+    failed: Option<Stop>,
+}
+
+impl<'a> Gather<'a> {
+    pub(super) fn new(show: &'a mut dyn Show) -> Gather<'a> {
+        Gather {
+            show,
+            builder: Builder::new(),
+            packer: Packer::new(),
+            waiting: Vec::new(),
+            datagram: None,
+            resumed: None,
+            held: HashMap::new(),
+            failed: None,
+        }
+    }
+
+    /// What follows is of this datagram.
+    pub(super) fn datagram(&mut self, datagram: Datagram) {
+        self.datagram = Some(datagram);
+        self.waiting.push(Item::Datagram(datagram));
+        if datagram.missing > 0 {
+            let place = Place { offset: datagram.bytes - datagram.missing, bytes: datagram.missing };
+            self.wrong(What::Cut(datagram.missing), place);
+        }
+    }
+
+    /// The datagram's header could not be read.
+    pub(super) fn unreadable(&mut self, fault: wire::Fault) {
+        let bytes = self.datagram.map_or(0, |datagram| datagram.bytes);
+        self.wrong(What::Sent(fault), Place { offset: 0, bytes });
+    }
+
+    fn wrong(&mut self, what: What, place: Place) {
+        let of_datagram =
+            || self.datagram.map(|datagram| (datagram.number, datagram.exporter, datagram.header));
+        let Some((datagram, exporter, header)) = self.resumed.or_else(of_datagram) else { return };
+        let fault = Fault { datagram, exporter, header, offset: place.offset, bytes: place.bytes, what };
+        self.waiting.push(Item::Fault(fault));
+    }
+
+    /// Shows what waits if it is much, and tells what went wrong.
+    pub(super) fn check(&mut self) -> Result<(), Stop> {
+        if self.builder.is_full(&LIMITS) || self.waiting.len() >= MOST_WAITING {
+            self.pass_on();
+        }
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Shows all that waits.
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        self.pass_on();
+        if let Some(stop) = self.failed.take() {
+            return Err(stop);
+        }
+        self.show.flush().map_err(Stop::Output)
+    }
+
+    fn pass_on(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.try_pass_on().err();
+        }
+        self.waiting.clear();
+    }
+
+    fn try_pass_on(&mut self) -> Result<(), Stop> {
+        let empty = || Batch::default();
+        let batch = match self.builder.seal(&mut self.packer, Effort::Fast) {
+            Some(sealed) => open(sealed.codec, sealed.plain_size, &sealed.payload).map_err(Stop::Batch)?,
+            None => empty(),
+        };
+        let records = Records::new(&batch);
+        let unpacked = Unpacked::new(&batch, &records);
+        let mut walks: Vec<Walk> = batch.groups.iter().map(|_| Walk::default()).collect();
+        for item in self.waiting.drain(..) {
+            match item {
+                Item::Datagram(datagram) => self.show.datagram(&datagram),
+                Item::Template(template) => self.show.template(&template),
+                Item::Fault(fault) => self.show.fault(&fault),
+                Item::Records { datagram, group: place, count } => {
+                    let Some((group, walk)) = batch.groups.get(place).zip(walks.get_mut(place)) else {
+                        continue;
+                    };
+                    (0..count).try_for_each(|_| {
+                        let Some((run, index)) = walk.next(group) else { return Ok(()) };
+                        let unpacked = &unpacked;
+                        self.show.record(&Record { datagram, unpacked, group, place, run, index })
+                    })
+                }
+            }
+            .map_err(Stop::Output)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the next record of a group is.
+#[derive(Default)]
+struct Walk {
+    index: usize,
+    run: usize,
+    /// Records of the run that were before.
+    taken: u32,
+}
+
+impl Walk {
+    fn next<'a>(
+        &mut self,
+        group: &'a crate::batch::read::Group,
+    ) -> Option<(&'a crate::batch::read::Run, usize)> {
+        let mut run = group.runs().get(self.run)?;
+        if self.taken == run.records {
+            self.run += 1;
+            self.taken = 0;
+            run = group.runs().get(self.run)?;
+        }
+        self.taken += 1;
+        self.index += 1;
+        Some((run, self.index - 1))
+    }
+}
+
+impl Output for Gather<'_> {
+    fn records(&mut self, run: &Run, template: &wire::Template, rows: &[u8], ends: &[u32], count: u32) {
+        if self.builder.is_full(&LIMITS) || self.builder.records() + count as usize > MOST_RECORDS {
+            self.pass_on();
+        }
+        self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        let (_, group) = template.slot().get();
+        let in_hand = self.datagram.map_or(0, |datagram| datagram.number);
+        let datagram = self.resumed.map_or(in_hand, |(number, ..)| number);
+        self.waiting.push(Item::Records { datagram, group, count });
+    }
+
+    fn fault(&mut self, fault: wire::Fault, place: Place) {
+        self.wrong(What::Sent(fault), place);
+    }
+
+    fn template(&mut self, heard: &Heard<'_>) {
+        let Some(datagram) = self.datagram else { return };
+        let layout = Some(Arc::clone(heard.layout));
+        let is_options = heard.layout.kind() == crate::proto::RecordKind::Options;
+        self.waiting.push(Item::Template(Box::new(Template { datagram, id: heard.id, is_options, layout })));
+    }
+
+    fn withdrawn(&mut self, withdrawal: &Withdrawal) {
+        let Some(datagram) = self.datagram else { return };
+        let (id, is_options) = (withdrawal.id, withdrawal.options);
+        self.waiting.push(Item::Template(Box::new(Template { datagram, id, is_options, layout: None })));
+    }
+
+    fn set(&mut self) {}
+
+    fn held(&mut self, _place: Place) {
+        let Some(datagram) = self.datagram else { return };
+        self.held.entry(datagram.number).or_insert((datagram.header, 0)).1 += 1;
+    }
+
+    fn resume(&mut self, held: Option<&Arrival>) {
+        self.resumed = held.map(|arrival| {
+            let (header, sets) = self.held.remove(&arrival.number).unwrap_or_default();
+            if sets > 1 {
+                self.held.insert(arrival.number, (header, sets - 1));
+            }
+            (arrival.number, arrival.exporter, header)
+        });
+    }
+}

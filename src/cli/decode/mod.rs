@@ -1,0 +1,174 @@
+//! `flowproxy decode`: captures in, what is in them out, by the proxy's own decoder.
+//!
+//! ```text
+//! capture --flow datagrams--> wire::Decoder --> gather (batch) --in the order decoded--> json | table | summary
+//! ```
+//!
+//! | if | then |
+//! |---|---|
+//! | a datagram is flow (see `header`) | it gets the file's next number, from 1 |
+//! | its data has no template yet | it is held, without age, and shown once the template came, under its own number |
+//! | the file ends with data held | a template of another port of its address is tried; what remains is a fault `no_template` |
+//! | several files are named | each starts anew, with fresh templates; JSON lines carry `file` |
+//! | a file cannot be read to its end | what is before is shown, then a fault; the next file follows; exit code 1 |
+//! | the reader of our output goes away | we end, without an error |
+
+mod gather;
+mod header;
+mod json;
+mod show;
+mod summary;
+mod table;
+
+use super::Failure;
+use crate::capture::{Capture, Next};
+use crate::wire::{Arrival, Decoder, HoldLimits, Limits, Settings};
+use gather::Gather;
+use show::{Datagram, FileEnd, Show};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// What is typed behind `decode`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files to read, pcap, pcapng or IPFIX (RFC 5655); - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How it is shown: for people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Show each field's bytes too, in hexadecimal digits
+    #[arg(long)]
+    raw: bool,
+    /// Show no records but who sent what: counts, faults, sampling, time span
+    #[arg(long)]
+    summary: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Text
+    #[default]
+    Table,
+    /// JSON lines
+    Json,
+}
+
+/// Data that waits for its template takes at most four times this, and one exporter's at most this, in bytes.
+const HELD_BYTES: usize = 32 << 20;
+
+/// Why a file was not shown to its end.
+#[derive(Debug)]
+enum Stop {
+    /// Our output cannot be written.
+    Output(io::Error),
+    /// A batch of ours cannot be read back.
+    Batch(crate::batch::read::Error),
+}
+
+/// Shows every file; tells all that could not be read.
+pub fn decode(arguments: &Arguments) -> Result<(), Failure> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match decode_to(arguments, &mut out) {
+        Ok(failures) if failures.is_empty() => Ok(()),
+        Ok(failures) => Err(Failure::Other(failures.join("\n"))),
+        // Whoever read us has seen enough.
+        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Stop::Output(error)) => Err(Failure::Other(format!("standard output: {error}"))),
+        Err(Stop::Batch(error)) => Err(Failure::Other(format!("a batch cannot be read back: {error}"))),
+    }
+}
+
+fn decode_to(arguments: &Arguments, out: &mut impl Write) -> Result<Vec<String>, Stop> {
+    let mut failures = Vec::new();
+    for path in &arguments.files {
+        let file = path.display().to_string();
+        let named = (arguments.files.len() > 1).then_some(file.as_str());
+        let mut show: Box<dyn Show + '_> = match (arguments.summary, arguments.format) {
+            (true, Format::Table) => Box::new(summary::Summary::new(&mut *out, file.clone(), false)),
+            (true, Format::Json) => Box::new(summary::Summary::new(&mut *out, file.clone(), true)),
+            (false, Format::Table) => Box::new(table::Table::new(&mut *out, named, arguments.raw)),
+            (false, Format::Json) => Box::new(json::Lines::new(&mut *out, named, arguments.raw)),
+        };
+        failures.extend(one_file(path, &mut *show)?);
+    }
+    out.flush().map_err(Stop::Output)?;
+    Ok(failures)
+}
+
+/// Shows a file; why not to its end.
+fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
+    let mut capture = match Capture::open(path) {
+        Ok(capture) => capture,
+        Err(error) => {
+            show.end(&FileEnd { error: Some(&error), ..FileEnd::default() }).map_err(Stop::Output)?;
+            return Ok(Some(error.to_string()));
+        }
+    };
+    let mut decoder = Decoder::new(settings());
+    let mut gather = Gather::new(show);
+    let (mut number, mut others, mut clock) = (0, 0, Clock::default());
+    let failure = loop {
+        match capture.read() {
+            Ok(Next::Datagram(datagram)) if header::is_flow(&datagram) => {
+                number += 1;
+                let elapsed = clock.at(datagram.received);
+                if clock.is_second_over() {
+                    decoder.tick(elapsed, &mut gather);
+                }
+                let arrival =
+                    Arrival { exporter: datagram.exporter, received: datagram.received, elapsed, number };
+                gather.datagram(Datagram::new(number, &datagram));
+                if let Err(fault) = decoder.datagram(&arrival, datagram.bytes, &mut gather) {
+                    gather.unreadable(fault);
+                }
+                gather.check()?;
+            }
+            Ok(Next::Datagram(_)) => others += 1,
+            Ok(Next::Dry) => gather.flush()?,
+            Ok(Next::End) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    decoder.tick(clock.at(u64::MAX / 2), &mut gather);
+    decoder.end(&mut gather);
+    gather.flush()?;
+    let end = FileEnd {
+        format: Some(capture.format()),
+        counts: capture.counts(),
+        flow: number,
+        others,
+        error: failure.as_ref(),
+    };
+    show.end(&end).map_err(Stop::Output)?;
+    Ok(failure.map(|error| error.to_string()))
+}
+
+/// Data waits for its template for as long as the file goes on.
+fn settings() -> Settings {
+    let hold = HoldLimits { max_bytes: 4 * HELD_BYTES, max_age: u64::MAX };
+    Settings { limits: Limits { hold, ..Limits::default() }, ..Settings::default() }
+}
+
+/// The capture's time as a clock that never goes back.
+#[derive(Debug, Default)]
+struct Clock {
+    now: u64,
+    ticked: u64,
+}
+
+impl Clock {
+    fn at(&mut self, received: u64) -> u64 {
+        self.now = self.now.max(received);
+        self.now
+    }
+
+    /// Once a second of the capture's time.
+    fn is_second_over(&mut self) -> bool {
+        let is_over = self.now >= self.ticked + 1_000;
+        if is_over {
+            self.ticked = self.now;
+        }
+        is_over
+    }
+}

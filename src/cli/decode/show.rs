@@ -1,0 +1,179 @@
+//! What there is to show, and who shows it.
+
+use super::header::{self, Header};
+use crate::batch::read::{Batch, Group, Run};
+use crate::capture::{self, Counts, Error, Format};
+use crate::flow::record::{Records, field_key};
+use crate::flow::{Exporter, Field, Layout};
+use crate::wire;
+use std::io;
+use std::sync::Arc;
+
+/// A flow datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram {
+    /// Its number in the file, from 1.
+    pub(super) number: u64,
+    pub(super) exporter: Exporter,
+    pub(super) destination: Exporter,
+    /// When it was captured, in milliseconds since 1970.
+    pub(super) received: u64,
+    pub(super) bytes: usize,
+    /// Bytes at its end that the capture does not hold.
+    pub(super) missing: usize,
+    /// What its header says, if it is one.
+    pub(super) header: Option<Header>,
+}
+
+impl Datagram {
+    pub(super) fn new(number: u64, datagram: &capture::Datagram<'_>) -> Datagram {
+        Datagram {
+            number,
+            exporter: datagram.exporter,
+            destination: datagram.destination,
+            received: datagram.received,
+            bytes: datagram.bytes.len() + datagram.missing,
+            missing: datagram.missing,
+            header: header::read(datagram.bytes),
+        }
+    }
+}
+
+/// A template or options template, or the withdrawal of one.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    /// What told it.
+    pub(super) datagram: Datagram,
+    pub(super) id: u16,
+    pub(super) is_options: bool,
+    /// `None` when it is withdrawn.
+    pub(super) layout: Option<Arc<Layout>>,
+}
+
+impl Template {
+    /// Its scope and its other fields.
+    pub(super) fn parts(&self) -> (Vec<Field>, Vec<Field>) {
+        let Some(layout) = &self.layout else { return Default::default() };
+        let fields = layout.fields().iter().map(|placed| placed.field);
+        let scope = fields.clone().take(layout.scope_columns()).collect();
+        (scope, fields.skip(layout.scope_columns()).collect())
+    }
+}
+
+/// What was wrong with a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) datagram: u64,
+    pub(super) exporter: Exporter,
+    pub(super) header: Option<Header>,
+    pub(super) offset: usize,
+    pub(super) bytes: usize,
+    pub(super) what: What,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// What the exporter sent.
+    Sent(wire::Fault),
+    /// The capture, which lacks so many bytes.
+    Cut(usize),
+}
+
+impl Fault {
+    /// The reason's label.
+    pub(super) fn reason(&self) -> &'static str {
+        match self.what {
+            What::Sent(fault) => fault.label(),
+            What::Cut(_) => "cut",
+        }
+    }
+
+    /// What is wrong, in words.
+    pub(super) fn text(&self) -> String {
+        match self.what {
+            What::Sent(fault) => fault.to_string(),
+            What::Cut(missing) => {
+                format!(
+                    "the capture lacks the last {missing} bytes of the datagram: its snap length was too short"
+                )
+            }
+        }
+    }
+}
+
+/// A batch that was read again, with what is worked out once for all its records.
+pub(super) struct Unpacked<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) records: &'a Records<'a>,
+    /// The key of each column's values, by group.
+    pub(super) keys: Vec<Vec<String>>,
+}
+
+impl<'a> Unpacked<'a> {
+    pub(super) fn new(batch: &'a Batch, records: &'a Records<'a>) -> Unpacked<'a> {
+        let keys = |group: &Group| {
+            let key = |(place, column): (usize, &crate::batch::read::Column)| {
+                field_key(group.v9_scopes && place < group.scope_columns, column.field)
+            };
+            group.columns.iter().enumerate().map(key).collect()
+        };
+        Unpacked { batch, records, keys: batch.groups.iter().map(keys).collect() }
+    }
+}
+
+/// One record.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    /// The number of its datagram.
+    pub(super) datagram: u64,
+    pub(super) unpacked: &'a Unpacked<'a>,
+    pub(super) group: &'a Group,
+    /// The group's place in the batch.
+    pub(super) place: usize,
+    pub(super) run: &'a Run,
+    /// The record's place in the group.
+    pub(super) index: usize,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn exporter(&self) -> Exporter {
+        self.unpacked.batch.exporter(self.run.exporter)
+    }
+
+    /// Appends the object of its fields.
+    pub(super) fn write_fields(&self, out: &mut Vec<u8>) {
+        self.unpacked.records.write_fields(out, self.place, self.run, self.index);
+    }
+
+    /// Its fields and their bytes, in the order of its template.
+    pub(super) fn values(&self) -> impl Iterator<Item = (Field, &'a [u8])> + use<'a> {
+        let (group, index) = (self.group, self.index);
+        group.columns.iter().enumerate().map(move |(place, column)| (column.field, group.value(place, index)))
+    }
+}
+
+/// How a file ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FileEnd<'a> {
+    /// `None` if it could not be opened.
+    pub(super) format: Option<Format>,
+    pub(super) counts: Counts,
+    /// Flow datagrams.
+    pub(super) flow: u64,
+    /// UDP datagrams that are no flow.
+    pub(super) others: u64,
+    pub(super) error: Option<&'a Error>,
+}
+
+/// Who shows it: each call is given what comes next of the file.
+pub(super) trait Show {
+    fn datagram(&mut self, datagram: &Datagram) -> io::Result<()>;
+    fn template(&mut self, template: &Template) -> io::Result<()>;
+    fn record(&mut self, record: &Record<'_>) -> io::Result<()>;
+    fn fault(&mut self, fault: &Fault) -> io::Result<()>;
+    /// The file is at its end.
+    fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()>;
+    /// What was shown so far must be seen now.
+    fn flush(&mut self) -> io::Result<()>;
+}

@@ -1,0 +1,282 @@
+//! Who sent what: one row for each exporter, protocol and domain, and what else is in the file.
+
+use super::header::Header;
+use super::show::{Datagram, Fault, FileEnd, Record, Show, Template};
+use super::table::end_text;
+use crate::flow::record::protocol_name;
+use crate::flow::{Exporter, time};
+use crate::proto::{Protocol, RecordKind, TemplateSource};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// Rows that are kept; whoever comes later shares one.
+const MOST_ROWS: usize = 10_000;
+
+/// Sampling rates of one row that are kept.
+const MOST_RATES: usize = 16;
+
+/// Whom a row is of: exporter, protocol, domain. `None` is of all for whom there was no room.
+type Key = Option<(Exporter, &'static str, u32)>;
+
+#[derive(Debug, Default)]
+struct Row {
+    datagrams: u64,
+    bytes: u64,
+    templates: u64,
+    options_templates: u64,
+    withdrawals: u64,
+    records: u64,
+    options: u64,
+    samples: u64,
+    counters: u64,
+    drops: u64,
+    /// Of all those, read by a template of another port.
+    provisional: u64,
+    faults: BTreeMap<&'static str, u64>,
+    /// By rate as text and its source: records.
+    rates: BTreeMap<(String, &'static str), u64>,
+    first: Option<u64>,
+    last: u64,
+}
+
+pub(super) struct Summary<'a, W> {
+    out: &'a mut W,
+    file: String,
+    as_json: bool,
+    rows: BTreeMap<Key, Row>,
+}
+
+impl<'a, W: Write> Summary<'a, W> {
+    pub(super) fn new(out: &'a mut W, file: String, as_json: bool) -> Self {
+        Summary { out, file, as_json, rows: BTreeMap::new() }
+    }
+
+    fn row(&mut self, exporter: Exporter, header: Option<Header>) -> &mut Row {
+        let Header { protocol, domain } = header.unwrap_or(Header { protocol: Protocol::Unknown, domain: 0 });
+        let key = Some((exporter, protocol_name(protocol), domain));
+        let is_full = self.rows.len() >= MOST_ROWS && !self.rows.contains_key(&key);
+        self.rows.entry(if is_full { None } else { key }).or_default()
+    }
+
+    fn text(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
+        let format = end.format.map_or("", |format| format.name());
+        writeln!(self.out, "{}: {format}, {} flow datagrams{}", self.file, end.flow, others(end))?;
+        for (key, row) in &self.rows {
+            let name = match key {
+                Some((exporter, protocol, domain)) => {
+                    format!("{} {protocol} domain {domain}", end_text(*exporter))
+                }
+                None => "all others".to_owned(),
+            };
+            writeln!(self.out, "\n  {name}")?;
+            for (what, value) in row.lines() {
+                writeln!(self.out, "    {what:<18} {value}")?;
+            }
+        }
+        match end.error {
+            Some(error) => writeln!(self.out, "fault: {error}"),
+            None => Ok(()),
+        }
+    }
+
+    fn json(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
+        for (key, row) in &self.rows {
+            let mut line = Map::from_iter([
+                ("kind".to_owned(), json!("summary")),
+                ("file".to_owned(), json!(self.file)),
+            ]);
+            if let Some((exporter, protocol, domain)) = key {
+                line.insert("exporter".to_owned(), json!(exporter.address));
+                line.insert("port".to_owned(), json!(exporter.port));
+                line.insert("protocol".to_owned(), json!(protocol));
+                line.insert("domain".to_owned(), json!(domain));
+            }
+            line.extend(row.json());
+            writeln!(self.out, "{}", Value::Object(line))?;
+        }
+        let counts = &end.counts;
+        let line = json!({
+            "kind": "file_summary",
+            "file": self.file,
+            "format": end.format.map(|format| format.name()),
+            "packets": counts.packets,
+            "flowDatagrams": end.flow,
+            "otherUdp": end.others,
+            "notUdp": counts.not_udp,
+            "notIp": counts.not_ip,
+            "unknownLink": counts.unknown_link,
+            "malformed": counts.malformed,
+            "cut": counts.cut,
+            "fragments": counts.fragments,
+            "reassembled": counts.reassembled,
+            "incomplete": counts.incomplete,
+            "refused": counts.refused,
+            "fault": end.error.map(ToString::to_string),
+        });
+        writeln!(self.out, "{line}")
+    }
+}
+
+/// What there is in the file beside flow datagrams.
+fn others(end: &FileEnd<'_>) -> String {
+    let counts = &end.counts;
+    let mut text = String::new();
+    for (count, what) in [
+        (end.others, "UDP datagrams that are no flow"),
+        (counts.not_udp, "packets that are not UDP"),
+        (counts.not_ip, "packets that are not IP"),
+        (counts.unknown_link, "packets of a link type that we do not know"),
+        (counts.malformed, "packets whose headers cannot be read"),
+        (counts.cut, "datagrams that the capture cut"),
+        (counts.reassembled, "datagrams put together from fragments"),
+        (counts.incomplete, "datagrams of which fragments are missing"),
+        (counts.refused, "datagrams whose fragments do not fit together"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
+}
+
+impl Row {
+    fn counts(&self) -> [(&'static str, u64); 10] {
+        [
+            ("datagrams", self.datagrams),
+            ("bytes", self.bytes),
+            ("templates", self.templates),
+            ("options templates", self.options_templates),
+            ("withdrawals", self.withdrawals),
+            ("records", self.records),
+            ("options records", self.options),
+            ("flow samples", self.samples),
+            ("counter samples", self.counters),
+            ("drop samples", self.drops),
+        ]
+    }
+
+    /// What is worth a line.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        if let Some(first) = self.first {
+            lines.push(("time", format!("{} to {}", time_text(first), time_text(self.last))));
+        }
+        lines.extend(
+            self.counts()
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(what, count)| (what, count.to_string())),
+        );
+        if self.provisional > 0 {
+            lines.push((
+                "provisional",
+                format!("{} records, by a template of another port", self.provisional),
+            ));
+        }
+        for ((rate, source), records) in &self.rates {
+            lines.push(("sampling", format!("1 in {rate}, from {source}, {records} records")));
+        }
+        for (reason, count) in &self.faults {
+            lines.push(("faults", format!("{count} {reason}")));
+        }
+        lines
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        let rates: Vec<_> = self
+            .rates
+            .iter()
+            .map(|((rate, source), records)| {
+                json!({ "rate": rate.parse::<f64>().ok(), "source": source, "records": records })
+            })
+            .collect();
+        let mut object = Map::new();
+        for (what, count) in self.counts() {
+            object.insert(camel_case(what), json!(count));
+        }
+        object.insert("provisional".to_owned(), json!(self.provisional));
+        object.insert("faults".to_owned(), json!(self.faults));
+        object.insert("sampling".to_owned(), Value::Array(rates));
+        object.insert("first".to_owned(), json!(self.first.map(time_text)));
+        object.insert("last".to_owned(), json!(self.first.map(|_| time_text(self.last))));
+        object
+    }
+}
+
+fn camel_case(words: &str) -> String {
+    let mut key = String::new();
+    let mut is_start = false;
+    for c in words.chars() {
+        match c {
+            ' ' => is_start = true,
+            c if is_start => {
+                key.push(c.to_ascii_uppercase());
+                is_start = false;
+            }
+            c => key.push(c),
+        }
+    }
+    key
+}
+
+fn time_text(milliseconds: u64) -> String {
+    let mut out = Vec::new();
+    time::write_rfc3339_millis(&mut out, milliseconds);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl<W: Write> Show for Summary<'_, W> {
+    fn datagram(&mut self, datagram: &Datagram) -> io::Result<()> {
+        let row = self.row(datagram.exporter, datagram.header);
+        row.datagrams += 1;
+        row.bytes += datagram.bytes as u64;
+        row.first = Some(row.first.map_or(datagram.received, |first| first.min(datagram.received)));
+        row.last = row.last.max(datagram.received);
+        Ok(())
+    }
+
+    fn template(&mut self, template: &Template) -> io::Result<()> {
+        let row = self.row(template.datagram.exporter, template.datagram.header);
+        match (template.layout.is_some(), template.is_options) {
+            (false, _) => row.withdrawals += 1,
+            (true, true) => row.options_templates += 1,
+            (true, false) => row.templates += 1,
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> io::Result<()> {
+        let (protocol, domain) = (record.run.protocol, record.run.domain);
+        let sampling = record.unpacked.records.sampling(record.place, record.run, record.index);
+        let row = self.row(record.exporter(), Some(Header { protocol, domain }));
+        match record.group.kind {
+            RecordKind::Data => row.records += 1,
+            RecordKind::Options => row.options += 1,
+            RecordKind::FlowSample => row.samples += 1,
+            RecordKind::CounterSample => row.counters += 1,
+            RecordKind::DropSample => row.drops += 1,
+        }
+        row.provisional += u64::from(record.run.template_source == TemplateSource::Provisional);
+        if let Some((rate, source)) = sampling {
+            let key = (rate.to_string(), source);
+            if row.rates.len() < MOST_RATES || row.rates.contains_key(&key) {
+                *row.rates.entry(key).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, fault: &Fault) -> io::Result<()> {
+        *self.row(fault.exporter, fault.header).faults.entry(fault.reason()).or_default() += 1;
+        Ok(())
+    }
+
+    fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
+        if self.as_json { self.json(end) } else { self.text(end) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
