@@ -276,6 +276,18 @@ impl Domains {
         self.map.iter().map(|(_, domain)| domain.templates.len()).sum()
     }
 
+    /// Whose state there is, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &DomainKey> {
+        self.map.iter().map(|(key, _)| key)
+    }
+
+    /// Templates of one domain, and how many of them were restored and not heard since.
+    pub(super) fn templates_of(&self, key: &DomainKey) -> (usize, usize) {
+        let Some(domain) = self.map.peek(key) else { return (0, 0) };
+        let restored = domain.templates.iter().filter(|(_, known)| known.restored).count();
+        (domain.templates.len(), restored)
+    }
+
     /// Templates given up at a limit so far.
     pub fn evicted(&self) -> u64 {
         self.books.evicted

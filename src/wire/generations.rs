@@ -30,6 +30,17 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
         self.young.get_mut(key)
     }
 
+    /// The entry, moved to the young generation; what has to go for it is gone.
+    pub(super) fn get_or_insert_with(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
+        if self.young.len() >= self.cap / 2 && !self.young.contains_key(&key) {
+            let value = self.old.remove(&key);
+            self.turn(&mut |_, _| {});
+            return self.young.entry(key).or_insert_with(|| value.unwrap_or_else(new));
+        }
+        let Generations { young, old, .. } = self;
+        young.entry(key).or_insert_with(|| old.remove(&key).unwrap_or_else(new))
+    }
+
     /// Puts an entry in; what was there under the key is dropped too.
     pub(super) fn insert(&mut self, key: K, value: V, dropped: &mut impl FnMut(K, V)) {
         if let Some(value) = self.remove(&key) {

@@ -13,6 +13,7 @@ use super::cursor::{Cursor, Short};
 use super::domain::DomainKey;
 use super::sets::{self, Broken, Ending};
 use super::template::{MAX_FIELDS, compile};
+use super::track::Notes;
 use super::{Arrival, Decoder, Fault, Output, Place, Withdrawal};
 use crate::flow::{Field, Run};
 use crate::proto::{Protocol, RecordKind};
@@ -40,6 +41,8 @@ pub(super) fn datagram(
     output.header(&run);
     // Some exporters count their last set too short by its padding: a set may reach past the message's length as
     // long as the datagram holds it.
+    let header = run;
+    decoder.notes = Notes::default();
     let after = cursor.left() - content;
     let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
     while cursor.left() >= after + sets::HEADER_BYTES
@@ -52,8 +55,12 @@ pub(super) fn datagram(
             FIRST_DATA_SET.. => sets::data(decoder, &key, arrival, &set, &mut run, output),
             _ => Err((Fault::ReservedSet, set.place())),
         };
+        decoder.notes.is_part |= set.id >= FIRST_DATA_SET && !matches!(result, Ok(Ending::Read(_)));
         sets::end(&result, set.place(), output);
     }
+    // A set that could not be told from the next hides how many records there were.
+    decoder.notes.is_part |= cursor.left() > after && cursor.rest().iter().any(|byte| *byte != 0);
+    decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
     Ok(())
 }
 

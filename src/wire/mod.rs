@@ -12,6 +12,8 @@
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
 //! | `ipfix.rs` | IPFIX | RFC 7011 |
 //! | `lists.rs` | which templates lists inside records name | RFC 6313 |
+//! | `sequence.rs` | what sequence numbers tell | RFC 7011 10.3.2 |
+//! | `track.rs` | what is known of senders without being told | |
 //! | `sets.rs` | what v9 and IPFIX share: walking data sets, and what becomes of held ones | |
 //!
 //! | if | then |
@@ -29,23 +31,28 @@ mod generations;
 mod hold;
 mod ipfix;
 mod lists;
+mod sequence;
 mod sets;
 mod template;
+mod track;
 mod v5;
 mod v9;
 
 pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
 pub use hold::HoldLimits;
+pub use sequence::{Sequence, Step, Unit};
 pub use template::Template;
+pub use track::{Sender, Track, Wait};
 
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Layout, Run};
 use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 use cursor::Cursor;
 use hold::Hold;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use track::{Notes, Tracks};
 
 /// A datagram's circumstances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +156,9 @@ pub trait Output {
 
     /// What follows belongs to a held set of the datagram that arrived so; `None`: to the datagram in hand again.
     fn resume(&mut self, _held: Option<&Arrival>) {}
+
+    /// What the datagram's sequence number says, after all of it was read: of so many `unit`s.
+    fn sequence(&mut self, _unit: Unit, _step: Step) {}
 }
 
 /// Caps of what the network can fill.
@@ -161,6 +171,8 @@ pub struct Limits {
     /// Fields of all templates together, each template counted as [`TEMPLATE_COST`] more: what bounds the table's
     /// memory, to some 20 bytes each.
     pub fields: usize,
+    /// Senders of which is kept when they were heard and what is missing of them.
+    pub senders: usize,
     /// Data without a template.
     pub hold: HoldLimits,
 }
@@ -171,6 +183,7 @@ impl Default for Limits {
             domains: 10_000,
             templates_per_domain: 4_096,
             fields: 2_000_000,
+            senders: 20_000,
             hold: HoldLimits::default(),
         }
     }
@@ -192,6 +205,8 @@ pub struct Decoder {
     settings: Settings,
     domains: Domains,
     hold: Hold,
+    tracks: Tracks,
+    notes: Notes,
     v5: Template,
     ends: Vec<u32>,
     named: Vec<Named>,
@@ -204,6 +219,8 @@ impl Decoder {
             settings,
             domains: Domains::new(settings.limits),
             hold: Hold::new(settings.limits.hold),
+            tracks: Tracks::new(settings.limits.senders),
+            notes: Notes::default(),
             v5: v5::template(),
             ends: Vec::new(),
             named: Vec::new(),
@@ -237,7 +254,7 @@ impl Decoder {
     ) -> Result<(), Fault> {
         let mut cursor = Cursor::new(bytes);
         match cursor.u16().map_err(|_| Fault::ShortHeader)? {
-            5 => v5::datagram(&self.v5, arrival, cursor, output),
+            5 => v5::datagram(self, arrival, cursor, output),
             9 => v9::datagram(self, arrival, cursor, output),
             10 => ipfix::datagram(self, arrival, cursor, output),
             _ => Err(Fault::UnknownVersion),
@@ -264,6 +281,22 @@ impl Decoder {
     /// What data is held for: the domain, the template's id, how many sets, and when the first of them came.
     pub fn awaited(&self) -> impl Iterator<Item = (&DomainKey, u16, usize, &Arrival)> {
         self.hold.awaited().map(|((key, id), sets, first)| (key, *id, sets, first))
+    }
+
+    /// Whom it has heard, or knows from before, in no order. Looks through all tables: meant for status, not for
+    /// every datagram.
+    pub fn senders(&self) -> impl Iterator<Item = Sender<'_>> {
+        let mut awaited: HashMap<DomainKey, Vec<Wait>> = HashMap::new();
+        for (key, id, sets, first) in self.awaited() {
+            awaited.entry(*key).or_default().push(Wait { id, sets, since: first.received });
+        }
+        let silent = self.domains.keys().filter(|key| self.tracks.get(key).is_none());
+        let all = self.tracks.iter().map(|(key, track)| (*key, Some(track)));
+        all.chain(silent.map(|key| (*key, None))).map(move |(key, track)| {
+            let (templates, restored) = self.domains.templates_of(&key);
+            let awaited = awaited.remove(&key).unwrap_or_default();
+            Sender { key, track, templates, restored, awaited, boot_time: 0, rates: 0, interfaces: 0 }
+        })
     }
 
     /// Sets held, and the bytes that they count.

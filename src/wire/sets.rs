@@ -9,10 +9,11 @@ use super::cursor::Cursor;
 use super::domain::DomainKey;
 use super::hold::{Awaited, Held, Overdue};
 use super::template::Template;
+use super::track::DataNotes;
 use super::{Arrival, Decoder, Fault, Heard, Output, Place, lists};
 use crate::flow::list::Named;
 use crate::flow::{Field, Layout, Run};
-use crate::proto::TemplateSource;
+use crate::proto::{RecordKind, TemplateSource};
 use std::sync::Arc;
 
 pub(super) const HEADER_BYTES: usize = 4;
@@ -97,6 +98,7 @@ pub(super) fn data(
 ) -> Result<Ending, Broken> {
     run.template = set.id;
     if let Some(result) = read_known(decoder, key, run, set.cursor(), output) {
+        decoder.notes.records += *result.as_ref().unwrap_or(&0);
         return result.map(Ending::Read);
     }
     if !decoder.hold.put(key, arrival, run, set.at, set.content) {
@@ -114,9 +116,12 @@ fn read_known(
     cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Option<Result<u32, Broken>> {
-    let Decoder { domains, ends, named, .. } = decoder;
+    let Decoder { domains, ends, named, notes, .. } = decoder;
     let known = domains.template(key, run.template)?;
     run.template_source = if known.restored { TemplateSource::Restored } else { TemplateSource::Heard };
+    if known.template.layout().kind() == RecordKind::Data {
+        notes.data = Some(DataNotes::new(run, false, false));
+    }
     if !known.template.layout().has_lists() {
         return Some(read(&known.template, run, cursor, ends, &[], output));
     }
@@ -206,6 +211,8 @@ pub(super) fn keep(decoder: &mut Decoder, key: DomainKey, id: u16, layout: Layou
         output.resume(Some(&held.arrival));
         let mut run = held.run;
         let result = read_known(decoder, &key, &mut run, held.cursor(), output);
+        let records = result.as_ref().and_then(|result| result.as_ref().ok());
+        decoder.tracks.resumed(&key, records.copied().unwrap_or(0), false);
         end(&result.unwrap_or(Ok(0)).map(Ending::Read), held.place(), output);
         output.resume(None);
     }
@@ -217,7 +224,7 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
     let patient = decoder.hold.awaited().filter(|(.., first)| is_patient(first));
     let patient: Vec<Awaited> = patient.map(|(awaited, ..)| *awaited).collect();
     for awaited in patient {
-        let Decoder { domains, hold, ends, named, .. } = &mut *decoder;
+        let Decoder { domains, hold, tracks, ends, named, .. } = &mut *decoder;
         let Some(template) = domains.candidate(&awaited.0, awaited.1) else { continue };
         while let Some(held) =
             hold.take_first(&awaited, |held| is_patient(&held.arrival) && fits(template.layout(), held, ends))
@@ -228,6 +235,7 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
             lists::find(template.layout(), &held.content, &mut of_list, named);
             output.resume(Some(&held.arrival));
             let result = read(template, &run, held.cursor(), ends, named, output);
+            tracks.resumed(&awaited.0, *result.as_ref().unwrap_or(&0), true);
             end(&result.map(Ending::Read), held.place(), output);
             output.resume(None);
         }

@@ -16,7 +16,8 @@
 
 use super::cursor::{Cursor, Short};
 use super::template::Template;
-use super::{Arrival, Fault, Output, Place};
+use super::track::{DataNotes, Notes};
+use super::{Arrival, Decoder, Fault, Output, Place};
 use crate::flow::{Field, Layout, Placed, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource};
 
@@ -54,7 +55,7 @@ pub(super) fn template() -> Template {
 
 /// Reads a datagram whose version has been read.
 pub(super) fn datagram(
-    template: &Template,
+    decoder: &mut Decoder,
     arrival: &Arrival,
     mut cursor: Cursor<'_>,
     output: &mut impl Output,
@@ -65,13 +66,16 @@ pub(super) fn datagram(
     let whole = cursor.left() == count * RECORD_BYTES;
     let taken = fit.min(count);
     if let (Ok(rows), true) = (cursor.take(taken * RECORD_BYTES), taken > 0) {
-        output.records(&run, template, rows, &[], taken as u32);
+        output.records(&run, &decoder.v5, rows, &[], taken as u32);
     }
     if whole {
         output.set();
     } else {
         output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
+    let data = Some(DataNotes::new(&run, false, false));
+    let notes = Notes { records: taken as u32, is_part: taken < count, data };
+    decoder.tracks.datagram(arrival, &run, &notes, output);
     Ok(())
 }
 

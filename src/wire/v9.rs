@@ -14,6 +14,7 @@ use super::cursor::{Cursor, Short};
 use super::domain::DomainKey;
 use super::sets::{self, Broken, Ending};
 use super::template::compile;
+use super::track::Notes;
 use super::{Arrival, Decoder, Fault, Output, Place};
 use crate::flow::{Field, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind};
@@ -32,6 +33,8 @@ pub(super) fn datagram(
 ) -> Result<(), Fault> {
     let mut run = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     output.header(&run);
+    let header = run;
+    decoder.notes = Notes::default();
     let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
     while let Some(set) = sets::next(&mut cursor, output) {
         let result = match set.id {
@@ -42,6 +45,7 @@ pub(super) fn datagram(
         };
         sets::end(&result, set.place(), output);
     }
+    decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
     Ok(())
 }
 
