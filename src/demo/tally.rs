@@ -5,7 +5,7 @@
 use super::numbers::{Numbers, Seen};
 use crate::batch::read::{Batch, Column, Group};
 use crate::flow::Exporter;
-use crate::generator::v9::element;
+use crate::generator::encoder::element;
 use crate::proto::RecordKind;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -144,10 +144,10 @@ mod tests {
     use super::*;
     use crate::batch::{Builder, Effort, Packer, read};
     use crate::flow::Run;
+    use crate::generator::encoder::{Datagram, Settings};
     use crate::generator::export::{Export, Totals};
     use crate::generator::sources::mesh::{self, Mesh};
-    use crate::generator::v9::{Datagram, Settings};
-    use crate::generator::{NUMBER_BITS, v9};
+    use crate::generator::{NUMBER_BITS, encoder};
     use crate::wire::{self, Arrival, Decoder, Fault, Output, Place};
     use std::time::Duration;
 
@@ -186,7 +186,7 @@ mod tests {
         let mut mesh = Mesh::new(&mesh::Settings { seed: 4, sites: 2, ipv6_percent: 20 });
         let (mut decoder, mut shard) = (Decoder::new(wire::Settings::default()), Shard::default());
         let mut sent = Totals::default();
-        let mut wire = |site: usize, datagram: v9::Datagram<'_>, held: Totals| {
+        let mut wire = |site: usize, datagram: encoder::Datagram<'_>, held: Totals| {
             let exporter = Exporter { address: IpAddr::from([127, 0, 0, 2]), port: 1_000 + site as u16 };
             let arrival = Arrival { exporter, received: NOW, elapsed: 0, number: 0 };
             decoder.datagram(&arrival, datagram.bytes, &mut shard).unwrap();

@@ -1,6 +1,6 @@
 //! One exporter: flows in, NetFlow v9 datagrams out, and the count of what was sent.
 //!
-//! Pure like [`super::v9`], whose templates it fills. What it sends:
+//! Pure like [`super::encoder`], whose templates it fills. What it sends:
 //!
 //! | template | records |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | 258 | options: sampling (1 in 1), scope System |
 //! | 259 | options: name and description of each interface, scope Interface |
 
-use super::v9::{Datagram, Fault, Packer, Settings, Template, Value, element, scope};
+use super::encoder::{Datagram, Fault, Packer, Settings, Template, Value, element, scope};
 use std::net::IpAddr;
 
 const IPV4_FLOWS: u16 = 256;

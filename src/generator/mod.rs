@@ -1,6 +1,6 @@
 //! The generator: NetFlow v9 from what has none.
 //!
-//! A source says what it saw ([`sources`]), [`export`] counts it and writes it as [`v9`], at the pace of
+//! A source says what it saw ([`sources`]), [`export`] counts it and writes it by [`encoder`], at the pace of
 //! [`pacing`]; this module holds the sockets, the clock and the loop. It knows nothing of the proxy: any
 //! collector may be at the other end.
 //!
@@ -10,10 +10,10 @@
 //! | the machine is too slow for the rate, or `must_hold` | what was not made in time is not made at all; the pace stays |
 //! | `stop` is cancelled | what lies in open datagrams is sent, then the totals are returned |
 
+pub mod encoder;
 pub mod export;
 pub mod pacing;
 pub mod sources;
-pub mod v9;
 
 use export::{Export, Totals, max_bytes};
 use pacing::TokenBucket;
@@ -50,7 +50,7 @@ pub enum Fault {
         /// As the MTU leaves.
         max_bytes: u16,
         /// What does not fit.
-        source: v9::Fault,
+        source: encoder::Fault,
     },
 }
 
@@ -145,7 +145,7 @@ impl Generator {
             let fault = |source| Fault::Socket { from, to: settings.to, source };
             let socket = UdpSocket::bind((from, 0)).map_err(fault)?;
             socket.connect(settings.to).map_err(fault)?;
-            let v9 = v9::Settings {
+            let packing = encoder::Settings {
                 domain: number + 1,
                 booted: clock.now().saturating_sub(UPTIME_AT_START.as_millis() as u64),
                 max_bytes,
@@ -154,7 +154,7 @@ impl Generator {
                 template_datagrams: 4_096,
             };
             let first_number = settings.numbered.then_some(u64::from(number) << NUMBER_BITS);
-            let export = Export::new(v9, &interfaces, first_number)
+            let export = Export::new(packing, &interfaces, first_number)
                 .map_err(|source| Fault::Size { max_bytes, source })?;
             exporters.push((socket, export));
         }

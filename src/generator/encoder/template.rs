@@ -10,7 +10,7 @@ const FIELD_BYTES: u16 = 4;
 /// The fields of a record, in order.
 ///
 /// ```
-/// use flowproxy::generator::v9::{Template, element};
+/// use flowproxy::generator::encoder::{Template, element};
 /// let template = Template::new(256).field(element::IN_BYTES, 4).field(element::PROTOCOL, 1);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
