@@ -172,6 +172,7 @@ mod tests {
     /// The mesh's flows through generator, decoder and batch; what was sent, and the batch read again.
     fn batch(flows: usize) -> (Totals, Batch) {
         let settings = Settings {
+            version: encoder::Version::NetflowV9,
             domain: 1,
             booted: NOW - 1_000_000,
             max_bytes: 1_472,

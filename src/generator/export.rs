@@ -1,4 +1,4 @@
-//! One exporter: flows in, NetFlow v9 datagrams out, and the count of what was sent.
+//! One exporter: flows in, NetFlow v9 or IPFIX datagrams out, and the count of what was sent.
 //!
 //! Pure like [`super::encoder`], whose templates it fills. What it sends:
 //!
@@ -6,10 +6,12 @@
 //! |---|---|
 //! | 256 | flows over IPv4 |
 //! | 257 | flows over IPv6 |
-//! | 258 | options: sampling (1 in 1), scope System |
-//! | 259 | options: name and description of each interface, scope Interface |
+//! | 258 | options: sampling (1 in 1), scope System; of IPFIX the observation domain |
+//! | 259 | options: name and description of each interface, scope Interface; of IPFIX `ingressInterface` |
+//!
+//! A flow's times are uptimes in v9, which its collectors know best, and absolute in IPFIX, whose header has no uptime.
 
-use super::encoder::{Datagram, Fault, Packer, Settings, Template, Value, element, scope};
+use super::encoder::{Datagram, Fault, Packer, Settings, Template, Value, Version, element, scope};
 use std::net::IpAddr;
 
 const IPV4_FLOWS: u16 = 256;
@@ -93,6 +95,7 @@ impl Totals {
 #[derive(Debug)]
 pub struct Export {
     packer: Packer,
+    version: Version,
     /// The next record's `flowId`, where records are numbered.
     next_number: Option<u64>,
     /// What lies in the open datagram.
@@ -110,18 +113,22 @@ impl Export {
         interfaces: &[Interface],
         first_number: Option<u64>,
     ) -> Result<Export, Fault> {
+        let (system, interface) = match settings.version {
+            Version::NetflowV9 => (scope::SYSTEM, scope::INTERFACE),
+            Version::Ipfix => (element::OBSERVATION_DOMAIN, element::INPUT_SNMP),
+        };
         // What explains the flows comes before them in a datagram.
         let templates = vec![
             Template::new(SAMPLING)
-                .scope(scope::SYSTEM, 4)
+                .scope(system, 4)
                 .field(element::SAMPLING_INTERVAL, 4)
                 .field(element::SAMPLING_ALGORITHM, 1),
             Template::new(INTERFACES)
-                .scope(scope::INTERFACE, 4)
+                .scope(interface, 4)
                 .field(element::IF_NAME, NAME_BYTES)
                 .field(element::IF_DESC, DESCRIPTION_BYTES),
-            flow_template(IPV4_FLOWS, false, first_number.is_some()),
-            flow_template(IPV6_FLOWS, true, first_number.is_some()),
+            flow_template(IPV4_FLOWS, settings.version, false, first_number.is_some()),
+            flow_template(IPV6_FLOWS, settings.version, true, first_number.is_some()),
         ];
         let mut packer = Packer::new(settings, templates)?;
         let domain = u64::from(settings.domain);
@@ -139,7 +146,7 @@ impl Export {
                 ],
             )?;
         }
-        Ok(Export { packer, next_number: first_number, open: Totals::default() })
+        Ok(Export { packer, version: settings.version, next_number: first_number, open: Totals::default() })
     }
 
     /// Adds a flow. `now` is in milliseconds since 1970; `out` gets finished datagrams, each with what it
@@ -153,8 +160,10 @@ impl Export {
         now: u64,
         out: &mut impl FnMut(Datagram<'_>, Totals),
     ) -> Result<(), Fault> {
-        let first = Value::Unsigned(u64::from(self.packer.uptime(flow.first)));
-        let last = Value::Unsigned(u64::from(self.packer.uptime(flow.last)));
+        let time = |time: u64| match self.version {
+            Version::NetflowV9 => Value::Unsigned(u64::from(self.packer.uptime(time))),
+            Version::Ipfix => Value::Unsigned(time),
+        };
         let template_id = if flow.source.is_ipv4() { IPV4_FLOWS } else { IPV6_FLOWS };
         let values = [
             Value::Address(flow.source),
@@ -163,8 +172,8 @@ impl Export {
             Value::Unsigned(u64::from(flow.output)),
             Value::Unsigned(u64::from(flow.packets)),
             Value::Unsigned(u64::from(flow.bytes)),
-            first,
-            last,
+            time(flow.first),
+            time(flow.last),
             Value::Unsigned(u64::from(flow.source_port)),
             Value::Unsigned(u64::from(flow.destination_port)),
             Value::Unsigned(u64::from(flow.protocol)),
@@ -205,11 +214,15 @@ fn hand_out(open: &mut Totals, datagram: Datagram<'_>, out: &mut impl FnMut(Data
     out(datagram, held);
 }
 
-fn flow_template(id: u16, ipv6: bool, numbered: bool) -> Template {
+fn flow_template(id: u16, version: Version, ipv6: bool, numbered: bool) -> Template {
     let (source, destination, width) = if ipv6 {
         (element::IPV6_SRC_ADDR, element::IPV6_DST_ADDR, 16)
     } else {
         (element::IPV4_SRC_ADDR, element::IPV4_DST_ADDR, 4)
+    };
+    let (first, last, time_width) = match version {
+        Version::NetflowV9 => (element::FIRST_SWITCHED, element::LAST_SWITCHED, 4),
+        Version::Ipfix => (element::FLOW_START_MILLISECONDS, element::FLOW_END_MILLISECONDS, 8),
     };
     let template = Template::new(id)
         .field(source, width)
@@ -218,8 +231,8 @@ fn flow_template(id: u16, ipv6: bool, numbered: bool) -> Template {
         .field(element::OUTPUT_SNMP, 4)
         .field(element::IN_PKTS, 4)
         .field(element::IN_BYTES, 4)
-        .field(element::FIRST_SWITCHED, 4)
-        .field(element::LAST_SWITCHED, 4)
+        .field(first, time_width)
+        .field(last, time_width)
         .field(element::L4_SRC_PORT, 2)
         .field(element::L4_DST_PORT, 2)
         .field(element::PROTOCOL, 1)
@@ -245,7 +258,12 @@ mod tests {
     const NOW: u64 = 1_795_442_400_000;
 
     fn export(first_number: Option<u64>) -> Export {
+        export_of(Version::NetflowV9, first_number)
+    }
+
+    fn export_of(version: Version, first_number: Option<u64>) -> Export {
         let settings = Settings {
+            version,
             domain: 1,
             booted: NOW - 1_000_000,
             max_bytes: 1_452,
@@ -318,6 +336,18 @@ mod tests {
                 assert_eq!(record[41..], (7u64 << 40).to_be_bytes());
             }
         }
+    }
+
+    #[test]
+    fn ipfix_has_absolute_times() {
+        let mut export = export_of(Version::Ipfix, None);
+        let mut seen = Vec::new();
+        export.record(&flow("10.0.0.1", "10.0.0.2"), NOW, &mut |_, _| {}).unwrap();
+        export.flush(NOW, &mut |datagram, _| seen = datagram.bytes.to_vec());
+        let record = &seen[seen.len() - 52..][..49];
+        assert_eq!(record[..8], [10, 0, 0, 1, 10, 0, 0, 2]);
+        assert_eq!(record[24..32], (NOW - 500).to_be_bytes());
+        assert_eq!(record[32..40], (NOW - 100).to_be_bytes());
     }
 
     #[test]

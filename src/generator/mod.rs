@@ -146,6 +146,7 @@ impl Generator {
             let socket = UdpSocket::bind((from, 0)).map_err(fault)?;
             socket.connect(settings.to).map_err(fault)?;
             let packing = encoder::Settings {
+                version: encoder::Version::NetflowV9,
                 domain: number + 1,
                 booted: clock.now().saturating_sub(UPTIME_AT_START.as_millis() as u64),
                 max_bytes,

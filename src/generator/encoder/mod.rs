@@ -1,27 +1,23 @@
-//! Writes NetFlow version 9 (RFC 3954): templates, records, datagrams.
+//! Writes NetFlow version 9 (RFC 3954) and IPFIX (RFC 7011): templates, records, datagrams.
 //!
 //! Pure: values and times in, datagrams out. Sockets and clocks are the parent module's. Three parts:
-//! [`Template`] says which fields a record has, [`Value`]s are a record, [`Packer`] makes datagrams of them.
+//! [`Template`] says which fields a record has, [`Value`]s are a record, [`Packer`] makes datagrams of them, of the
+//! [`Version`] that it is set to.
 //!
 //! ```text
-//!  0                   1                   2                   3
-//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! NetFlow v9                                     IPFIX
+//!  0 version = 9                                  0 version = 10
+//!  2 count: records of every kind in the          2 length: bytes of the message
+//!    datagram, templates among them               4 export time (s)
+//!  4 sysUptime (ms since the boot)                8 sequence number: counts data and options records
+//!  8 unix_secs                                   12 observation domain
+//! 12 sequence number: counts datagrams
+//! 16 source id
+//! then sets:
 //! +-------------------------------+-------------------------------+
-//! |          version = 9          |             count             |  records of every kind in the datagram,
-//! +-------------------------------+-------------------------------+  templates among them
-//! |                           sysUptime                           |  ms since the exporter's boot
-//! +---------------------------------------------------------------+
-//! |                           unix_secs                           |
-//! +---------------------------------------------------------------+
-//! |                        sequence number                        |  counts datagrams (section 5.1)
-//! +---------------------------------------------------------------+
-//! |                           source id                           |  observation domain
-//! +---------------------------------------------------------------+
-//! then sets, each 4-byte aligned:
-//! +-------------------------------+-------------------------------+
-//! |            set id             |    length, with the padding   |  0 templates, 1 options templates,
-//! +-------------------------------+-------------------------------+  256.. records of that template
-//! |                        records, padding                       |
+//! |            set id             |    length, with the padding   |  v9: 0 templates, 1 options templates
+//! +-------------------------------+-------------------------------+  IPFIX: 2 templates, 3 options templates
+//! |                        records, padding                       |  256..: records of that template
 //! +---------------------------------------------------------------+
 //! ```
 //!
@@ -32,17 +28,21 @@
 //! | a record does not fit | the datagram is handed out, the record opens the next one |
 //! | several templates in use | a datagram has one set for each, in the order of the templates |
 //! | the oldest record waited `max_delay` | [`Packer::poll`] hands the datagram out |
+//! | a record could be as short as the padding (IPFIX) | its set has none: it would be read as records (RFC 7011 3.3.1) |
+//! | v9, with what only IPFIX has (enterprise fields, variable length) | the template is refused |
 //!
-//! The header's two clocks name the same instant: `sysUptime` is that of the whole second in `unix_secs`. A
-//! collector that takes one from the other finds the same boot time, to the millisecond, in every datagram.
+//! v9's two clocks name the same instant: `sysUptime` is that of the whole second in `unix_secs`. A collector that
+//! takes one from the other finds the same boot time, to the millisecond, in every datagram.
 
 mod packer;
 mod template;
 #[cfg(test)]
 mod tests;
+mod version;
 
 pub use packer::{Datagram, Packer, Settings};
 pub use template::{Template, Value};
+pub use version::Version;
 
 /// Information elements by their names in RFC 3954 section 8.
 pub mod element {
@@ -92,9 +92,15 @@ pub mod element {
     pub const IF_DESC: u16 = 83;
     /// A number that names the flow (IANA `flowId`).
     pub const FLOW_ID: u16 = 148;
+    /// The observation domain itself, as a scope of IPFIX (IANA `observationDomainId`).
+    pub const OBSERVATION_DOMAIN: u16 = 149;
+    /// The flow's first packet, milliseconds since 1970 (IANA `flowStartMilliseconds`).
+    pub const FLOW_START_MILLISECONDS: u16 = 152;
+    /// The flow's last packet, milliseconds since 1970 (IANA `flowEndMilliseconds`).
+    pub const FLOW_END_MILLISECONDS: u16 = 153;
 }
 
-/// Scope types of options templates (RFC 3954 section 6.1).
+/// Scope types of v9's options templates (RFC 3954 section 6.1). IPFIX scopes are elements.
 pub mod scope {
     /// The whole exporter.
     pub const SYSTEM: u16 = 1;
@@ -118,12 +124,14 @@ pub enum Fault {
         id: u16,
     },
     /// A record could be taken for padding, or does not fit into a datagram.
-    #[error("template {id}: a record has {bytes} bytes, allowed are 4 to {most}")]
+    #[error("template {id}: a record has {bytes} bytes, allowed are {least} to {most}")]
     RecordBytes {
         /// Of the template.
         id: u16,
         /// Of a record.
         bytes: usize,
+        /// The fewest that cannot be padding.
+        least: usize,
         /// The most that fit.
         most: usize,
     },
@@ -132,6 +140,15 @@ pub enum Fault {
     TemplateBytes {
         /// Of the template.
         id: u16,
+    },
+    /// A field that the protocol has no form for: in v9 one of an enterprise or of variable length, in IPFIX one whose
+    /// element is above 32,767.
+    #[error("template {id}: the protocol has no form for element {element}")]
+    FieldForm {
+        /// Of the template.
+        id: u16,
+        /// Of the field.
+        element: u16,
     },
     /// No such template was given to [`Packer::new`].
     #[error("no template {id}")]

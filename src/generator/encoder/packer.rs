@@ -1,21 +1,21 @@
 //! Records into datagrams: room, order, repetition and header.
 
-use super::{Fault, Template, Value};
+use super::version::Header;
+use super::{Fault, Template, Value, Version};
 use std::time::Duration;
 
-const VERSION: u16 = 9;
-const HEADER_BYTES: usize = 20;
 const SET_HEADER_BYTES: usize = 4;
+/// Sets are padded to this.
 const ALIGNMENT: usize = 4;
-const TEMPLATE_SET: u16 = 0;
-const OPTIONS_TEMPLATE_SET: u16 = 1;
-/// Lower set ids are the standard's (RFC 3954 section 5.2).
+/// Lower set ids are the standard's (RFC 3954 5.2, RFC 7011 3.3.2).
 const FIRST_TEMPLATE_ID: u16 = 256;
 
 /// How a [`Packer`] works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The header's source id.
+    /// What is written.
+    pub version: Version,
+    /// The header's source id or observation domain.
     pub domain: u32,
     /// When the exporter booted, milliseconds since 1970; uptimes count from here.
     pub booted: u64,
@@ -42,18 +42,31 @@ pub struct Datagram<'a> {
 #[derive(Debug)]
 struct OpenSet {
     id: u16,
+    /// What its length is a multiple of.
+    alignment: usize,
     body: Vec<u8>,
     records: u16,
 }
 
 impl OpenSet {
-    fn new(id: u16) -> OpenSet {
-        OpenSet { id, body: Vec::new(), records: 0 }
+    fn new(id: u16, alignment: usize) -> OpenSet {
+        OpenSet { id, alignment, body: Vec::new(), records: 0 }
     }
 
-    /// What the set takes in a datagram if its body has `body_bytes`.
-    fn bytes(body_bytes: usize) -> usize {
-        if body_bytes == 0 { 0 } else { SET_HEADER_BYTES + body_bytes.next_multiple_of(ALIGNMENT) }
+    /// What the set takes in a datagram if its body has `more_bytes` than now.
+    fn bytes(&self, more_bytes: usize) -> usize {
+        match self.body.len() + more_bytes {
+            0 => 0,
+            body_bytes => SET_HEADER_BYTES + body_bytes.next_multiple_of(self.alignment),
+        }
+    }
+
+    /// Adds a record; gives what the datagram grew by.
+    fn add(&mut self, record: &[u8]) -> usize {
+        let grown = self.bytes(record.len()) - self.bytes(0);
+        self.body.extend_from_slice(record);
+        self.records += 1;
+        grown
     }
 }
 
@@ -84,6 +97,8 @@ pub struct Packer {
     open_bytes: usize,
     open_records: u32,
     datagram: Vec<u8>,
+    /// The record in hand.
+    record: Vec<u8>,
 }
 
 /// Places in [`Packer::sets`].
@@ -97,30 +112,28 @@ impl Packer {
     /// # Errors
     /// A template that cannot be sent.
     pub fn new(settings: Settings, templates: Vec<Template>) -> Result<Packer, Fault> {
-        let most = usize::from(settings.max_bytes).saturating_sub(HEADER_BYTES + SET_HEADER_BYTES)
-            / ALIGNMENT
-            * ALIGNMENT;
-        let mut sets = vec![OpenSet::new(TEMPLATE_SET), OpenSet::new(OPTIONS_TEMPLATE_SET)];
+        let version = settings.version;
+        let most = most_bytes(&settings);
+        let mut sets = vec![
+            OpenSet::new(version.template_set(), ALIGNMENT),
+            OpenSet::new(version.options_template_set(), ALIGNMENT),
+        ];
         let mut announcements = Vec::with_capacity(templates.len());
         for template in &templates {
-            let (id, bytes) = (template.id, template.record_bytes());
+            let id = template.id;
             if id < FIRST_TEMPLATE_ID {
                 return Err(Fault::TemplateId { id });
             }
             if sets.iter().any(|set| set.id == id) {
                 return Err(Fault::TemplateTwice { id });
             }
-            // Up to 3 bytes of padding follow a set's records: a shorter record would be read out of them.
-            if bytes < ALIGNMENT || bytes > most {
-                return Err(Fault::RecordBytes { id, bytes, most });
-            }
-            let record = template.encode();
+            sets.push(OpenSet::new(id, alignment(template, version, most)?));
+            let record = template.encode(version);
             if record.len() > most {
                 return Err(Fault::TemplateBytes { id });
             }
             let set = if template.is_options() { OPTIONS_TEMPLATES_AT } else { TEMPLATES_AT };
             announcements.push(Announcement { set, record });
-            sets.push(OpenSet::new(id));
         }
         Ok(Packer {
             settings,
@@ -131,9 +144,10 @@ impl Packer {
             datagrams_since: 0,
             sequence: 0,
             opened_at: 0,
-            open_bytes: HEADER_BYTES,
+            open_bytes: version.header_bytes(),
             open_records: 0,
             datagram: Vec::with_capacity(usize::from(settings.max_bytes)),
+            record: Vec::new(),
         })
     }
 
@@ -143,8 +157,9 @@ impl Packer {
     /// No such options template, or values that do not fit it.
     pub fn announce(&mut self, template_id: u16, values: &[Value<'_>]) -> Result<(), Fault> {
         let (set, template) = self.template(template_id, true)?;
-        let mut record = Vec::with_capacity(template.record_bytes());
+        let mut record = Vec::with_capacity(template.least_bytes());
         template.write_record(values, &mut record)?;
+        self.fits(template_id, record.len())?;
         self.announcements.push(Announcement { set, record });
         Ok(())
     }
@@ -160,25 +175,46 @@ impl Packer {
         now: u64,
         out: &mut impl FnMut(Datagram<'_>),
     ) -> Result<(), Fault> {
+        let mut record = std::mem::take(&mut self.record);
+        let result = self.write(template_id, values, &mut record, now, out);
+        self.record = record;
+        result
+    }
+
+    fn write(
+        &mut self,
+        template_id: u16,
+        values: &[Value<'_>],
+        record: &mut Vec<u8>,
+        now: u64,
+        out: &mut impl FnMut(Datagram<'_>),
+    ) -> Result<(), Fault> {
         let (at, template) = self.template(template_id, false)?;
-        let bytes = template.record_bytes();
-        self.make_room(at, bytes, now, out);
-        if self.open_bytes == HEADER_BYTES {
+        template.write_record(values, record)?;
+        self.fits(template_id, record.len())?;
+        self.make_room(at, record.len(), now, out);
+        if self.open_bytes == self.settings.version.header_bytes() {
             self.opened_at = now;
             if self.is_announcement_due(now) {
                 self.write_announcements(now, out);
-                self.make_room(at, bytes, now, out);
+                self.make_room(at, record.len(), now, out);
             }
         }
-        let (Some(set), Some(template)) = (self.sets.get_mut(at), self.templates.get(at - RECORDS_AT)) else {
-            return Err(Fault::NoTemplate { id: template_id });
-        };
-        let before = OpenSet::bytes(set.body.len());
-        template.write_record(values, &mut set.body)?;
-        set.records += 1;
-        self.open_bytes += OpenSet::bytes(set.body.len()) - before;
+        self.add(at, record);
         self.open_records += 1;
         Ok(())
+    }
+
+    /// Whether a record can be sent at all: those of variable length differ.
+    fn fits(&self, id: u16, bytes: usize) -> Result<(), Fault> {
+        let most = most_bytes(&self.settings);
+        if bytes > most { Err(Fault::RecordBytes { id, bytes, least: 1, most }) } else { Ok(()) }
+    }
+
+    fn add(&mut self, at: usize, record: &[u8]) {
+        if let Some(set) = self.sets.get_mut(at) {
+            self.open_bytes += set.add(record);
+        }
     }
 
     /// Hands out the open datagram if its first record has waited for `max_delay`.
@@ -226,20 +262,14 @@ impl Packer {
         let announcements = std::mem::take(&mut self.announcements);
         for Announcement { set, record } in &announcements {
             self.make_room(*set, record.len(), now, out);
-            if let Some(set) = self.sets.get_mut(*set) {
-                let before = OpenSet::bytes(set.body.len());
-                set.body.extend_from_slice(record);
-                set.records += 1;
-                self.open_bytes += OpenSet::bytes(set.body.len()) - before;
-            }
+            self.add(*set, record);
         }
         self.announcements = announcements;
     }
 
     /// Hands out the open datagram if `bytes` more in the set at `at` would not fit.
     fn make_room(&mut self, at: usize, bytes: usize, now: u64, out: &mut impl FnMut(Datagram<'_>)) {
-        let filled = self.sets.get(at).map_or(0, |set| set.body.len());
-        let more = OpenSet::bytes(filled + bytes) - OpenSet::bytes(filled);
+        let more = self.sets.get(at).map_or(0, |set| set.bytes(bytes) - set.bytes(0));
         if self.open_bytes + more > usize::from(self.settings.max_bytes) {
             self.finish(now, out);
         }
@@ -248,19 +278,23 @@ impl Packer {
     /// Writes header and sets, hands the datagram out and begins the next.
     fn finish(&mut self, now: u64, out: &mut impl FnMut(Datagram<'_>)) {
         let seconds = now / 1_000;
-        let count: u16 = self.sets.iter().map(|set| set.records).sum();
-        self.datagram.clear();
-        self.datagram.extend_from_slice(&VERSION.to_be_bytes());
-        self.datagram.extend_from_slice(&count.to_be_bytes());
-        self.datagram.extend_from_slice(&self.uptime(seconds * 1_000).to_be_bytes());
-        // The field is 32 bits wide; it wraps in 2106.
-        self.datagram.extend_from_slice(&((seconds & u64::from(u32::MAX)) as u32).to_be_bytes());
-        self.datagram.extend_from_slice(&self.sequence.to_be_bytes());
-        self.datagram.extend_from_slice(&self.settings.domain.to_be_bytes());
-        for set in self.sets.iter_mut().filter(|set| !set.body.is_empty()) {
-            let bytes = OpenSet::bytes(set.body.len());
-            let end = self.datagram.len() + bytes;
+        let version = self.settings.version;
+        let data_records = self.sets.iter().skip(RECORDS_AT).map(|set| u32::from(set.records)).sum();
+        let header = Header {
             // At most `max_bytes`, which is a u16.
+            bytes: u16::try_from(self.open_bytes).unwrap_or(u16::MAX),
+            records: self.sets.iter().fold(0, |sum: u16, set| sum.saturating_add(set.records)),
+            uptime: self.uptime(seconds * 1_000),
+            // The field is 32 bits wide; it wraps in 2106.
+            seconds: (seconds & u64::from(u32::MAX)) as u32,
+            sequence: self.sequence,
+            domain: self.settings.domain,
+        };
+        self.datagram.clear();
+        version.write_header(header, &mut self.datagram);
+        for set in self.sets.iter_mut().filter(|set| !set.body.is_empty()) {
+            let bytes = set.bytes(0);
+            let end = self.datagram.len() + bytes;
             let length = u16::try_from(bytes).unwrap_or(u16::MAX);
             self.datagram.extend_from_slice(&set.id.to_be_bytes());
             self.datagram.extend_from_slice(&length.to_be_bytes());
@@ -269,10 +303,33 @@ impl Packer {
             set.records = 0;
         }
         out(Datagram { bytes: &self.datagram, records: self.open_records });
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(version.sequence_step(data_records));
         self.datagrams_since = self.datagrams_since.saturating_add(1);
-        self.open_bytes = HEADER_BYTES;
+        self.open_bytes = version.header_bytes();
         self.open_records = 0;
         self.opened_at = now;
     }
+}
+
+/// The most that a record can have.
+fn most_bytes(settings: &Settings) -> usize {
+    let headers = settings.version.header_bytes() + SET_HEADER_BYTES;
+    usize::from(settings.max_bytes).saturating_sub(headers) / ALIGNMENT * ALIGNMENT
+}
+
+/// What the sets of a template's records are padded to: up to 3 bytes follow the last one, and a shorter record would
+/// be read out of them.
+fn alignment(template: &Template, version: Version, most: usize) -> Result<usize, Fault> {
+    let (id, bytes) = (template.id, template.least_bytes());
+    if let Some(field) = template.misfit(version) {
+        return Err(Fault::FieldForm { id, element: field.element });
+    }
+    let least = match version {
+        Version::NetflowV9 => ALIGNMENT,
+        Version::Ipfix => 1,
+    };
+    if bytes < least || bytes > most {
+        return Err(Fault::RecordBytes { id, bytes, least, most });
+    }
+    Ok(if bytes < ALIGNMENT { 1 } else { ALIGNMENT })
 }

@@ -1,11 +1,15 @@
 //! What a record's fields are, and a record's values in their form on the wire.
 
-use super::Fault;
+use super::{Fault, Version};
 use crate::flow::Field;
 use std::net::IpAddr;
 
-/// What each field takes in a template, in bytes.
+/// What each field takes in a v9 template, in bytes.
 const FIELD_BYTES: u16 = 4;
+/// In an IPFIX template the element has an enterprise number behind it.
+const ENTERPRISE_BIT: u16 = 0x8000;
+/// Values of variable length from here on have their length in two more bytes (RFC 7011 7).
+const LONG: usize = 255;
 
 /// The fields of a record, in order.
 ///
@@ -26,18 +30,31 @@ impl Template {
         Template { id, scopes: 0, fields: Vec::new() }
     }
 
-    /// Adds a scope field, which makes it an options template. Scopes come before the fields.
+    /// Adds a scope field, which makes it an options template. Scopes come before the fields. For v9 `scope` is a
+    /// scope type, for IPFIX an element.
     #[must_use]
-    pub fn scope(mut self, scope: u16, width: u16) -> Template {
-        self.fields.insert(self.scopes, Field { enterprise: 0, element: scope, width });
+    pub fn scope(self, scope: u16, width: u16) -> Template {
+        self.scope_of(Field { enterprise: 0, element: scope, width })
+    }
+
+    /// Adds a scope field of any form that IPFIX has.
+    #[must_use]
+    pub fn scope_of(mut self, field: Field) -> Template {
+        self.fields.insert(self.scopes, field);
         self.scopes += 1;
         self
     }
 
     /// Adds a field of `width` bytes.
     #[must_use]
-    pub fn field(mut self, element: u16, width: u16) -> Template {
-        self.fields.push(Field { enterprise: 0, element, width });
+    pub fn field(self, element: u16, width: u16) -> Template {
+        self.field_of(Field { enterprise: 0, element, width })
+    }
+
+    /// Adds a field of any form that IPFIX has: of an enterprise, of variable length ([`Field::VARIABLE`]).
+    #[must_use]
+    pub fn field_of(mut self, field: Field) -> Template {
+        self.fields.push(field);
         self
     }
 
@@ -45,39 +62,62 @@ impl Template {
         self.scopes > 0
     }
 
-    pub(super) fn record_bytes(&self) -> usize {
-        self.fields.iter().map(|field| usize::from(field.width)).sum()
+    /// Bytes of the shortest record.
+    pub(super) fn least_bytes(&self) -> usize {
+        let least = |field: &Field| if field.width == Field::VARIABLE { 1 } else { usize::from(field.width) };
+        self.fields.iter().map(least).sum()
     }
 
-    /// The template as a record of a template set (section 5.2) or an options template set (section 6.1).
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(6 + 4 * self.fields.len());
+    /// The first field that the protocol has no form for.
+    pub(super) fn misfit(&self, version: Version) -> Option<&Field> {
+        self.fields.iter().find(|field| match version {
+            Version::NetflowV9 => field.enterprise != 0 || field.width == Field::VARIABLE,
+            Version::Ipfix => field.element >= ENTERPRISE_BIT,
+        })
+    }
+
+    /// The template as a record of a template set (RFC 3954 5.2, RFC 7011 3.4.1) or an options template set (6.1,
+    /// 3.4.2).
+    pub(super) fn encode(&self, version: Version) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(6 + 8 * self.fields.len());
         bytes.extend_from_slice(&self.id.to_be_bytes());
         let count = u16::try_from(self.fields.len()).unwrap_or(u16::MAX);
-        if self.is_options() {
-            // Lengths in bytes here, a count of fields below.
-            let scopes = u16::try_from(self.scopes).unwrap_or(u16::MAX);
-            bytes.extend_from_slice(&scopes.saturating_mul(FIELD_BYTES).to_be_bytes());
-            bytes.extend_from_slice(&count.saturating_sub(scopes).saturating_mul(FIELD_BYTES).to_be_bytes());
-        } else {
-            bytes.extend_from_slice(&count.to_be_bytes());
-        }
+        let scopes = u16::try_from(self.scopes).unwrap_or(u16::MAX);
+        let counts = match (self.is_options(), version) {
+            (false, _) => vec![count],
+            (true, Version::NetflowV9) => {
+                vec![
+                    scopes.saturating_mul(FIELD_BYTES),
+                    count.saturating_sub(scopes).saturating_mul(FIELD_BYTES),
+                ]
+            }
+            (true, Version::Ipfix) => vec![count, scopes],
+        };
+        bytes.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
         for field in &self.fields {
-            bytes.extend_from_slice(&field.element.to_be_bytes());
+            let mark = if field.enterprise == 0 { 0 } else { ENTERPRISE_BIT };
+            bytes.extend_from_slice(&(field.element | mark).to_be_bytes());
             bytes.extend_from_slice(&field.width.to_be_bytes());
+            if field.enterprise != 0 {
+                bytes.extend_from_slice(&field.enterprise.to_be_bytes());
+            }
         }
         bytes
     }
 
-    /// Appends a record; on a fault `to` is as it was.
+    /// Writes a record; on a fault there is none in `to`.
     pub(super) fn write_record(&self, values: &[Value<'_>], to: &mut Vec<u8>) -> Result<(), Fault> {
+        to.clear();
         if values.len() != self.fields.len() {
             return Err(Fault::ValueCount { id: self.id, fields: self.fields.len(), values: values.len() });
         }
-        let before = to.len();
         for (field, value) in self.fields.iter().zip(values) {
-            if !value.write(usize::from(field.width), to) {
-                to.truncate(before);
+            let fits = match field.width {
+                Field::VARIABLE => value.write_variable(to),
+                width => value.write(usize::from(width), to),
+            };
+            if !fits {
+                to.clear();
                 return Err(Fault::ValueWidth { id: self.id, element: field.element, width: field.width });
             }
         }
@@ -88,17 +128,38 @@ impl Template {
 /// One field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// A number, big-endian in the field's width.
+    /// A number, big-endian in the field's width; in a field of variable length in as few bytes as hold it.
     Unsigned(u64),
     /// An address; the field has 4 or 16 bytes.
     Address(IpAddr),
-    /// Text, zero bytes after it; what is longer than the field is cut at a character.
+    /// Text, zero bytes after it; what is longer than the field is cut at a character. In a field of variable length
+    /// it is whole, without zeros.
     Text(&'a str),
     /// Bytes, exactly as many as the field has.
     Bytes(&'a [u8]),
 }
 
 impl Value<'_> {
+    /// Appends the value and its length before it; false if it is longer than a length can say.
+    fn write_variable(self, to: &mut Vec<u8>) -> bool {
+        let length = match self {
+            Value::Unsigned(number) => (u64::BITS - number.leading_zeros()).div_ceil(8).max(1) as usize,
+            Value::Address(IpAddr::V4(_)) => 4,
+            Value::Address(IpAddr::V6(_)) => 16,
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+        };
+        match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short), _) if length < LONG => to.push(short),
+            (_, Ok(long)) => {
+                to.push(u8::MAX);
+                to.extend_from_slice(&long.to_be_bytes());
+            }
+            _ => return false,
+        }
+        self.write(length, to)
+    }
+
     /// Appends the value in `width` bytes; false, and nothing appended, if it does not fit.
     pub(super) fn write(self, width: usize, to: &mut Vec<u8>) -> bool {
         match self {

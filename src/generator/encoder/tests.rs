@@ -1,6 +1,7 @@
 //! What the packer writes, against commented bytes and a reader of its own that shares no code with it.
 
 use super::*;
+use crate::flow::Field;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,6 +11,7 @@ const NOW: u64 = 1_795_442_400_789;
 
 fn settings() -> Settings {
     Settings {
+        version: Version::NetflowV9,
         domain: 7,
         booted: NOW - 789 - 100_000,
         max_bytes: 1_472,
@@ -175,6 +177,95 @@ fn templates_options_and_a_record_byte_for_byte() {
     assert_eq!(Reader::default().read(&out[0]).flows.len(), 1);
 }
 
+#[test]
+fn ipfix_byte_for_byte() {
+    let enterprise = |element, width| Field { enterprise: 29_305, element, width };
+    let flows = Template::new(256)
+        .field(element::IPV4_SRC_ADDR, 4)
+        .field_of(enterprise(element::IN_BYTES, 3))
+        .field(element::IF_NAME, Field::VARIABLE);
+    let names = Template::new(257).scope(element::INPUT_SNMP, 2).field(element::IF_NAME, Field::VARIABLE);
+    let ipfix = Settings { version: Version::Ipfix, ..settings() };
+    let mut packer = Packer::new(ipfix, vec![flows, names]).unwrap();
+    packer.announce(257, &[Value::Unsigned(3), Value::Text("eth0")]).unwrap();
+    packer.announce(257, &[Value::Unsigned(4), Value::Text("")]).unwrap();
+    let mut out = Vec::new();
+    let mut send = |bytes, name: &str| {
+        let source = Value::Address("192.168.23.37".parse().unwrap());
+        let values = [source, Value::Unsigned(bytes), Value::Text(name)];
+        packer.record(256, &values, NOW, &mut collect(&mut out)).unwrap();
+        packer.flush(NOW, &mut collect(&mut out));
+    };
+    send(754, "wan");
+    send(0x01_0203, "");
+    let expected = hex("
+        000a 005a                      # version, length 90
+        6b0446e0 00000000 00000007     # export time, sequence, domain
+        0002 0018                      # templates
+        0100 0003                      #   256 with 3 fields
+        0008 0004 8001 0003 00007279 0052 ffff
+        0003 0014                      # options templates, 20 bytes with the padding
+        0101 0002 0001                 #   257: 2 fields, 1 of them scope
+        000a 0002 0052 ffff
+        0000                           #   padding
+        0100 0010                      # records of 256
+        c0a81725 0002f2 03 77616e
+        00                             #   padding
+        0101 000e                      # records of 257: the shortest has three bytes, so no padding
+        0003 04 65746830
+        0004 00
+    ");
+    assert_eq!(out[0], expected);
+    let second = hex("
+        000a 001c                      # version, length 28
+        6b0446e0 00000003 00000007     # sequence: two options records and a flow record went before
+        0100 000c                      # records of 256
+        c0a81725 010203 00
+    ");
+    assert_eq!(out[1], second);
+}
+
+#[test]
+fn values_of_variable_length_have_theirs_before_them() {
+    let written = |value: Value<'_>| {
+        let template = Template::new(256).field(element::IF_NAME, Field::VARIABLE);
+        let mut bytes = vec![0xee];
+        template.write_record(&[value], &mut bytes).map(|()| bytes)
+    };
+    assert_eq!(written(Value::Text("")), Ok(vec![0]));
+    assert_eq!(written(Value::Text("Malmö")), Ok(b"\x06Malm\xc3\xb6".to_vec()));
+    assert_eq!(written(Value::Unsigned(0)), Ok(vec![1, 0]));
+    assert_eq!(written(Value::Unsigned(0x0102)), Ok(vec![2, 1, 2]));
+    assert_eq!(written(Value::Bytes(&[7; 254])).unwrap()[..2], [254, 7]);
+    assert_eq!(written(Value::Bytes(&[7; 255])).unwrap()[..4], [255, 0, 255, 7]);
+    assert_eq!(written(Value::Bytes(&[7; 65_535])).unwrap()[..4], [255, 255, 255, 7]);
+    let long = written(Value::Bytes(&[7; 65_536]));
+    assert_eq!(long, Err(Fault::ValueWidth { id: 256, element: element::IF_NAME, width: Field::VARIABLE }));
+}
+
+#[test]
+fn what_a_protocol_has_no_form_for_is_refused() {
+    let new = |version, field| {
+        let settings = Settings { version, max_bytes: 100, ..settings() };
+        Packer::new(settings, vec![Template::new(256).field(element::IN_BYTES, 8).field_of(field)]).err()
+    };
+    let field = |enterprise, element, width| Field { enterprise, element, width };
+    let misfit = |element| Some(Fault::FieldForm { id: 256, element });
+    assert_eq!(new(Version::NetflowV9, field(9, 5, 4)), misfit(5));
+    assert_eq!(new(Version::NetflowV9, field(0, 82, Field::VARIABLE)), misfit(82));
+    assert_eq!(new(Version::NetflowV9, field(0, 40_000, 4)), None);
+    assert_eq!(new(Version::Ipfix, field(0, 40_000, 4)), misfit(40_000));
+    assert_eq!(new(Version::Ipfix, field(9, 5, Field::VARIABLE)), None);
+
+    let name = Template::new(256).field(element::IF_NAME, Field::VARIABLE);
+    let small = Settings { version: Version::Ipfix, max_bytes: 100, ..settings() };
+    let mut packer = Packer::new(small, vec![name]).unwrap();
+    let mut out = |_: Datagram<'_>| {};
+    assert_eq!(packer.record(256, &[Value::Bytes(&[7; 79])], NOW, &mut out), Ok(()));
+    let long = packer.record(256, &[Value::Bytes(&[7; 80])], NOW, &mut out);
+    assert_eq!(long, Err(Fault::RecordBytes { id: 256, bytes: 81, least: 1, most: 80 }));
+}
+
 /// Record `n` of template 256, which has 12 bytes.
 fn simple() -> Template {
     Template::new(256).field(element::FLOW_ID, 8).field(element::IN_BYTES, 4)
@@ -275,9 +366,9 @@ fn what_cannot_be_sent_is_refused() {
     let field = |id, width| Template::new(id).field(element::IN_BYTES, width);
     assert_eq!(new(vec![field(255, 4)]), Fault::TemplateId { id: 255 });
     assert_eq!(new(vec![field(256, 4), field(256, 8)]), Fault::TemplateTwice { id: 256 });
-    assert_eq!(new(vec![field(256, 3)]), Fault::RecordBytes { id: 256, bytes: 3, most: 76 });
-    assert_eq!(new(vec![field(256, 77)]), Fault::RecordBytes { id: 256, bytes: 77, most: 76 });
-    assert_eq!(new(vec![Template::new(256)]), Fault::RecordBytes { id: 256, bytes: 0, most: 76 });
+    assert_eq!(new(vec![field(256, 3)]), Fault::RecordBytes { id: 256, bytes: 3, least: 4, most: 76 });
+    assert_eq!(new(vec![field(256, 77)]), Fault::RecordBytes { id: 256, bytes: 77, least: 4, most: 76 });
+    assert_eq!(new(vec![Template::new(256)]), Fault::RecordBytes { id: 256, bytes: 0, least: 4, most: 76 });
     let wide = (0..19).fold(Template::new(256), |template, n| template.field(n, 1));
     assert_eq!(new(vec![wide]), Fault::TemplateBytes { id: 256 });
 
