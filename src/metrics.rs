@@ -88,6 +88,8 @@ pub struct Ingest {
     pub records_decoded: Counter,
     /// The same by [`Ingest::KINDS`].
     pub records_by_kind: Labelled,
+    /// The same by [`Ingest::TEMPLATE_SOURCES`].
+    pub records_by_template_source: Labelled,
     /// Records lost before they were numbered, by [`Ingest::DROPPED`].
     pub records_dropped: Labelled,
     /// Records in batches that the spool has taken.
@@ -108,6 +110,10 @@ pub struct Ingest {
     pub templates: Gauge,
     /// Templates that were not known as they came: new ones and changed ones.
     pub templates_learned: Counter,
+    /// Templates whose id had other fields before.
+    pub templates_changed: Counter,
+    /// Templates put back that were heard before the last start.
+    pub templates_restored: Counter,
     /// Templates given up because an exporter, or all of them, had too many.
     pub templates_evicted: Counter,
     /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
@@ -122,7 +128,7 @@ impl Ingest {
     /// Why nothing of a datagram could be read: labels of [`crate::wire::Fault`].
     pub const UNREADABLE: [&str; 3] = ["short_header", "unknown_version", "message_length"];
     /// Why a set, or a template in it, could not be decoded: the other labels.
-    pub const UNDECODED: [&str; 11] = [
+    pub const UNDECODED: [&str; 12] = [
         "count",
         "set_length",
         "reserved_set",
@@ -134,9 +140,12 @@ impl Ingest {
         "empty_template",
         "large_template",
         "scope",
+        "template_rate",
     ];
     /// What decoded records are.
     pub const KINDS: [&str; 5] = ["flow", "options", "sample", "counter", "drop"];
+    /// How the template of decoded records is known, in the order of [`crate::proto::TemplateSource`].
+    pub const TEMPLATE_SOURCES: [&str; 3] = ["heard", "restored", "provisional"];
     /// Why records and raw datagrams are lost before they have a number.
     pub const DROPPED: [&str; 1] = ["queue_full"];
     /// What closed a batch.
@@ -160,6 +169,7 @@ impl Ingest {
             set_bytes_held: Gauge::default(),
             records_decoded: Counter::default(),
             records_by_kind: Labelled::new("kind", &Self::KINDS),
+            records_by_template_source: Labelled::new("source", &Self::TEMPLATE_SOURCES),
             records_dropped: Labelled::new("reason", &Self::DROPPED),
             records_batched: Counter::default(),
             raw_accepted: Counter::default(),
@@ -170,6 +180,8 @@ impl Ingest {
             batch_packed_bytes: Counter::default(),
             templates: Gauge::default(),
             templates_learned: Counter::default(),
+            templates_changed: Counter::default(),
+            templates_restored: Counter::default(),
             templates_evicted: Counter::default(),
             template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
             list_templates_unknown: Counter::default(),
@@ -183,6 +195,15 @@ impl Ingest {
         for (kind, records) in Self::KINDS.into_iter().zip(by_kind) {
             if records > 0 {
                 self.records_by_kind.add(kind, records);
+            }
+        }
+    }
+
+    /// Counts by how templates are known: in the order of [`Ingest::TEMPLATE_SOURCES`].
+    pub fn count_template_sources(&self, records: [u64; 3]) {
+        for (source, records) in Self::TEMPLATE_SOURCES.into_iter().zip(records) {
+            if records > 0 {
+                self.records_by_template_source.add(source, records);
             }
         }
     }
@@ -226,6 +247,13 @@ impl Ingest {
         gauge(into, "sets_held_bytes", "Bytes that they take", &self.set_bytes_held);
         counter(into, "records_decoded", "Records decoded", &self.records_decoded);
         labelled(into, "decode_records", "Records decoded, by kind", &self.records_by_kind);
+        let sources = &self.records_by_template_source;
+        labelled(
+            into,
+            "decode_records_by_template_source",
+            "The same, by how their template is known",
+            sources,
+        );
         labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
         counter(into, "batch_records", "Records handed to the spool", &self.records_batched);
     }
@@ -239,6 +267,13 @@ impl Ingest {
     fn register_templates(&self, into: &mut Registry) {
         gauge(into, "templates_known", "Templates known", &self.templates);
         counter(into, "templates_learned", "Templates that were new or changed", &self.templates_learned);
+        counter(into, "templates_changed", "Templates whose id had other fields", &self.templates_changed);
+        counter(
+            into,
+            "templates_restored",
+            "Templates known from before the start",
+            &self.templates_restored,
+        );
         counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
         labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);
         let lists = &self.list_templates_unknown;

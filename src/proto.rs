@@ -7,3 +7,7 @@ mod v1 {
 }
 
 pub use v1::*;
+
+pub(crate) mod state {
+    tonic::include_proto!("flowproxy.state.v1");
+}

@@ -1,8 +1,8 @@
-//! The log of what was wrong with datagrams, at a limited rate: one line a fault and interval, with how many more
-//! there were.
+//! The log of what was wrong with datagrams, and of templates that changed, at a limited rate: one line a fault and
+//! interval, with how many more there were.
 
 use crate::flow::Exporter;
-use crate::wire::Fault;
+use crate::wire::{Fault, Heard};
 use std::collections::HashMap;
 
 const INTERVAL_MS: u64 = 10_000;
@@ -29,6 +29,34 @@ impl FaultLog {
             reason = fault.label(),
             more = *silent,
             "{fault}"
+        );
+        (*last, *silent) = (now, 0);
+    }
+}
+
+/// Remembers when a changed template was last logged.
+#[derive(Debug, Default)]
+pub(super) struct ChangeLog {
+    /// When, and not logged since.
+    logged: (u64, u64),
+}
+
+impl ChangeLog {
+    /// Logs that a template's id has got other fields: rare with real exporters, and what a forged one would do. `now`
+    /// is in milliseconds since 1970.
+    pub(super) fn log(&mut self, heard: &Heard<'_>, now: u64) {
+        let (last, silent) = &mut self.logged;
+        if now.abs_diff(*last) < INTERVAL_MS {
+            *silent += 1;
+            return;
+        }
+        tracing::warn!(
+            exporter = %heard.key.exporter.address,
+            port = heard.key.exporter.port,
+            domain = heard.key.domain,
+            template = heard.id,
+            more = *silent,
+            "An exporter has changed the fields of a template"
         );
         (*last, *silent) = (now, 0);
     }

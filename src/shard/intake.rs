@@ -1,7 +1,7 @@
 //! From datagrams to sealed batches, and the counts on the way.
 
 use super::exporters::{Exporters, Share};
-use super::faults::FaultLog;
+use super::faults::{ChangeLog, FaultLog};
 use super::{BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::Run;
@@ -72,6 +72,8 @@ struct Counts {
     held: i64,
     /// In the order of [`Ingest::KINDS`].
     records: [u64; 5],
+    /// In the order of [`Ingest::TEMPLATE_SOURCES`].
+    sources: [u64; 3],
 }
 
 /// The open batches of a shard.
@@ -89,6 +91,9 @@ pub(super) struct Intake {
     counts: Counts,
     exporters: Exporters,
     faults: FaultLog,
+    changes: ChangeLog,
+    /// When the datagram in hand was received, in milliseconds since 1970.
+    now: u64,
     /// What the datagram in hand had.
     heard: Share,
     /// What was wrong with it, last.
@@ -109,6 +114,8 @@ impl Intake {
             counts: Counts::default(),
             exporters: Exporters::default(),
             faults: FaultLog::default(),
+            changes: ChangeLog::default(),
+            now: 0,
             heard: Share::default(),
             fault: None,
         }
@@ -133,6 +140,7 @@ impl Intake {
             return;
         }
         self.heard = Share::default();
+        self.now = now.unix_ms;
         match decoder {
             None => self.raw_datagram(datagram, port, now.unix_ms),
             Some(decoder) => match decoder.datagram(&now.arrival(datagram), datagram.bytes, self) {
@@ -228,6 +236,7 @@ impl Intake {
         self.metrics.sets_decoded.inc_by(counts.sets);
         self.metrics.sets_held.inc_by(counts.held);
         self.metrics.count_decoded(counts.records);
+        self.metrics.count_template_sources(counts.sources);
     }
 }
 
@@ -251,6 +260,9 @@ impl Output for Intake {
         if let Some(records) = self.counts.records.get_mut(kind as usize) {
             *records += u64::from(count);
         }
+        if let Some(records) = self.counts.sources.get_mut(run.template_source as usize) {
+            *records += u64::from(count);
+        }
         match kind {
             RecordKind::Options => self.heard.options += u64::from(count),
             _ => self.heard.records += u64::from(count),
@@ -270,8 +282,14 @@ impl Output for Intake {
     }
 
     fn template(&mut self, heard: &Heard<'_>) {
-        if heard.change != Change::Same {
-            self.metrics.templates_learned.inc();
+        match heard.change {
+            Change::Same => {}
+            Change::New => drop(self.metrics.templates_learned.inc()),
+            Change::Changed => {
+                self.metrics.templates_learned.inc();
+                self.metrics.templates_changed.inc();
+                self.changes.log(heard, self.now);
+            }
         }
     }
 

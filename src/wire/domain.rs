@@ -20,6 +20,11 @@ use std::net::IpAddr;
 /// What a template takes beside its fields, in fields.
 pub const TEMPLATE_COST: usize = 12;
 
+/// How much newer a domain's last use must be to be noted, in hours: so that use alone changes little.
+const USE_STEP: u32 = 6;
+
+const HOUR_MS: u64 = 3_600_000;
+
 /// Domains of one address among which a template is looked for; at an address with more, ports mean nothing.
 const MOST_PORTS: usize = 64;
 
@@ -46,6 +51,20 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Domain {
     templates: Generations<u16, Known>,
+    /// When it was last used, to [`USE_STEP`], in hours since 1970.
+    used: u32,
+}
+
+impl Domain {
+    /// Its templates, those used longest ago first.
+    pub(super) fn layouts(&self) -> impl Iterator<Item = (u16, &Layout)> {
+        self.templates.iter().map(|(id, known)| (*id, known.template.layout().as_ref()))
+    }
+
+    /// When it was last used, in hours since 1970.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
 }
 
 /// What a template that was heard changed.
@@ -67,6 +86,8 @@ struct Books {
     /// What was put in since the last turn.
     heard: usize,
     evicted: u64,
+    /// The wall clock, in hours since 1970.
+    hour: u32,
     addresses: HashMap<IpAddr, Address>,
     /// Domains that are not any more as they were when this was last taken; `None` when nobody asks.
     changed: Option<HashSet<DomainKey>>,
@@ -101,6 +122,13 @@ impl Books {
         self.evicted += 1;
     }
 
+    fn used(&mut self, key: &DomainKey, domain: &mut Domain) {
+        if self.hour.abs_diff(domain.used) >= USE_STEP {
+            domain.used = self.hour;
+            self.note(*key);
+        }
+    }
+
     fn note(&mut self, key: DomainKey) {
         if let Some(changed) = &mut self.changed {
             changed.insert(key);
@@ -131,19 +159,23 @@ impl Domains {
         self.books.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// A domain that has told something.
-    pub(super) fn get(&mut self, key: &DomainKey) -> Option<&mut Domain> {
-        let Domains { map, books, .. } = self;
-        map.get(key, &mut |key, gone| books.gone(key, &gone))
+    /// Time has come to `received`, in milliseconds since 1970.
+    pub(super) fn advance(&mut self, received: u64) {
+        self.books.hour = u32::try_from(received / HOUR_MS).unwrap_or(u32::MAX);
+    }
+
+    /// A domain that has told something. To look at it is no use of it.
+    pub(super) fn peek(&self, key: &DomainKey) -> Option<&Domain> {
+        self.map.peek(key)
     }
 
     /// A domain, made if it has told nothing yet.
     fn enter(&mut self, key: DomainKey) {
-        if self.get(&key).is_some() {
+        let Domains { map, books, limits } = self;
+        if map.get(&key, &mut |key, gone| books.gone(key, &gone)).is_some() {
             return;
         }
-        let domain = Domain { templates: Generations::new(self.limits.templates_per_domain) };
-        let Domains { map, books, .. } = self;
+        let domain = Domain { templates: Generations::new(limits.templates_per_domain), used: books.hour };
         map.insert(key, domain, &mut |key, gone| books.gone(key, &gone));
         books.addresses.entry(key.exporter.address).or_default().keys.push(key);
     }
@@ -152,32 +184,40 @@ impl Domains {
     pub(super) fn template(&mut self, key: &DomainKey, id: u16) -> Option<&Known> {
         let Domains { map, books, .. } = self;
         let domain = map.get(key, &mut |key, gone| books.gone(key, &gone))?;
+        books.used(key, domain);
         domain.templates.get(&id, &mut |_, gone| books.template_gone(&gone)).map(|known| &*known)
     }
 
-    /// Keeps a template that was heard.
-    pub(super) fn heard(&mut self, key: DomainKey, id: u16, layout: Layout) -> Change {
-        self.enter(key);
-        let known = self.map.peek_mut(&key).and_then(|domain| domain.templates.peek_mut(&id));
-        let change = match known {
-            Some(known) if **known.template.layout() == layout => {
-                if std::mem::take(&mut known.restored) {
-                    self.compare_ports(&key, id);
-                }
-                return Change::Same;
-            }
+    /// What of a template that was heard would be new.
+    pub(super) fn change(&mut self, key: &DomainKey, id: u16, layout: &Layout) -> Change {
+        match self.template(key, id) {
+            Some(known) if **known.template.layout() == *layout => Change::Same,
             Some(_) => Change::Changed,
             None => Change::New,
-        };
-        self.insert(key, id, layout, false);
-        self.compare_ports(&key, id);
-        change
+        }
     }
 
-    /// Puts back a template that was heard before the last start.
-    pub(super) fn restore(&mut self, key: DomainKey, id: u16, layout: Layout) {
-        self.enter(key);
+    /// A template is heard as it is known.
+    pub(super) fn confirm(&mut self, key: &DomainKey, id: u16) {
+        let known = self.map.peek_mut(key).and_then(|domain| domain.templates.peek_mut(&id));
+        if known.is_some_and(|known| std::mem::take(&mut known.restored)) {
+            self.compare_ports(key, id);
+        }
+    }
+
+    /// Keeps a template that is new or changed.
+    pub(super) fn learn(&mut self, key: DomainKey, id: u16, layout: Layout) {
+        self.insert(key, id, layout, false);
+        self.books.note(key);
+        self.compare_ports(&key, id);
+    }
+
+    /// Puts back a template that was heard before the last start by a domain that was last used at the hour `used`.
+    pub(super) fn restore(&mut self, key: DomainKey, id: u16, layout: Layout, used: u32) {
         self.insert(key, id, layout, true);
+        if let Some(domain) = self.map.peek_mut(&key) {
+            domain.used = used;
+        }
     }
 
     fn insert(&mut self, key: DomainKey, id: u16, layout: Layout, restored: bool) {
@@ -189,7 +229,6 @@ impl Domains {
             let known = Known { template: Template::new(layout), restored };
             domain.templates.insert(id, known, &mut |_, gone| books.template_gone(&gone));
         }
-        books.note(key);
     }
 
     fn make_room(&mut self, width: usize) {
@@ -212,13 +251,11 @@ impl Domains {
         if address.crowded {
             return;
         }
-        let heard = |key: &DomainKey| {
-            let known = self.map.peek(key)?.templates.peek(&id)?;
-            (!known.restored).then(|| known.template.layout())
-        };
-        let own = heard(key);
+        // What was heard before the last start was told as well.
+        let told = |key: &DomainKey| Some(self.map.peek(key)?.templates.peek(&id)?.template.layout());
+        let own = told(key);
         let of_the_domain = address.keys.iter().filter(|other| is_same_domain(other, key));
-        if of_the_domain.filter_map(heard).any(|other| Some(other) != own) {
+        if of_the_domain.filter_map(told).any(|other| Some(other) != own) {
             address.conflicts.insert((key.protocol, key.domain, id));
         }
     }
@@ -261,6 +298,11 @@ impl Domains {
         ids.len()
     }
 
+    /// Whose they are, those used longest ago first, roughly.
+    pub fn keys(&self) -> impl Iterator<Item = &DomainKey> {
+        self.map.iter().map(|(key, _)| key)
+    }
+
     /// Domains known.
     pub fn len(&self) -> usize {
         self.map.len()
@@ -274,11 +316,6 @@ impl Domains {
     /// Templates known, of all domains.
     pub fn templates(&self) -> usize {
         self.map.iter().map(|(_, domain)| domain.templates.len()).sum()
-    }
-
-    /// Whose state there is, in no order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &DomainKey> {
-        self.map.iter().map(|(key, _)| key)
     }
 
     /// Templates of one domain, and how many of them were restored and not heard since.
@@ -321,6 +358,17 @@ mod tests {
     fn layout(element: u16) -> Layout {
         let field = Field { enterprise: 0, element, width: 4 };
         Layout::packed(RecordKind::Data, 0, false, &[field, field])
+    }
+
+    impl Domains {
+        fn heard(&mut self, key: DomainKey, id: u16, layout: Layout) -> Change {
+            let change = self.change(&key, id, &layout);
+            match change {
+                Change::Same => self.confirm(&key, id),
+                Change::New | Change::Changed => self.learn(key, id, layout),
+            }
+            change
+        }
     }
 
     fn weight(domains: &Domains) -> usize {
@@ -395,7 +443,7 @@ mod tests {
         let mut domains = Domains::new(Limits::default());
         domains.heard(key_of([127, 0, 0, 1], 1), 256, layout(1));
         assert!(domains.candidate(&key_of([127, 0, 0, 1], 2), 256).is_none());
-        domains.restore(key(1), 256, layout(1));
+        domains.restore(key(1), 256, layout(1), 7);
         assert!(domains.candidate(&key(2), 256).is_none());
         assert!(domains.template(&key(1), 256).is_some_and(|known| known.restored));
         assert_eq!(domains.heard(key(1), 256, layout(1)), Change::Same);

@@ -47,11 +47,14 @@ pub enum Fault {
     /// An options template whose scope is empty or reaches past its fields.
     #[error("the options template's scope does not fit its fields")]
     Scope,
+    /// A template that is new or changed, from an address that has told too many of those.
+    #[error("the exporter tells more new or changed templates than it may")]
+    TemplateRate,
 }
 
 impl Fault {
     /// Every fault, for counters to be registered at start.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::ShortHeader,
         Fault::UnknownVersion,
         Fault::MessageLength,
@@ -66,6 +69,7 @@ impl Fault {
         Fault::EmptyTemplate,
         Fault::LargeTemplate,
         Fault::Scope,
+        Fault::TemplateRate,
     ];
 
     /// The counter's label.
@@ -85,6 +89,7 @@ impl Fault {
             Fault::EmptyTemplate => "empty_template",
             Fault::LargeTemplate => "large_template",
             Fault::Scope => "scope",
+            Fault::TemplateRate => "template_rate",
         }
     }
 }

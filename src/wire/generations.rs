@@ -76,9 +76,9 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
-    /// All entries, in no order.
+    /// All entries, those used longest ago first, roughly.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.young.iter().chain(&self.old)
+        self.old.iter().chain(&self.young)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -122,13 +122,9 @@ fn template(
         return Ok(Err((Fault::Scope, place)));
     }
     let kind = if options { RecordKind::Options } else { RecordKind::Data };
-    Ok(match compile(kind, scope, false, &fields) {
-        Ok(layout) => {
-            sets::keep(decoder, key, id, layout, output);
-            Ok(Ending::Read(0))
-        }
-        Err(fault) => Err((fault, place)),
-    })
+    let kept =
+        compile(kind, scope, false, &fields).and_then(|layout| sets::keep(decoder, key, id, layout, output));
+    Ok(kept.map(|()| Ending::Read(0)).map_err(|fault| (fault, place)))
 }
 
 fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {

@@ -7,6 +7,8 @@
 //! | `cursor.rs` | the one checked reader of wire bytes | |
 //! | `template.rs` | what templates are checked for and compile to | RFC 3954 5.2, RFC 7011 8 |
 //! | `domain.rs` | what exporters have told, bounded; `generations.rs` is how it forgets | |
+//! | `saved.rs` | what of that outlives the process, as bytes | `proto/flowproxy/state/v1/` |
+//! | `rate.rs` | how many templates an exporter may change | |
 //! | `hold.rs` | data whose template has not been heard | RFC 3954 9, RFC 7011 9 |
 //! | `v5.rs` | NetFlow v5 | Cisco, "NetFlow Export Datagram Format" |
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
@@ -31,6 +33,8 @@ mod generations;
 mod hold;
 mod ipfix;
 mod lists;
+mod rate;
+mod saved;
 mod sequence;
 mod sets;
 mod template;
@@ -41,6 +45,8 @@ mod v9;
 pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
 pub use hold::HoldLimits;
+pub use rate::ChangeLimits;
+pub use saved::{KeyBytes, Restored, Saved};
 pub use sequence::{Sequence, Step, Unit};
 pub use template::Template;
 pub use track::{Sender, Track, Wait};
@@ -50,6 +56,7 @@ use crate::flow::{Exporter, Layout, Run};
 use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
 use cursor::Cursor;
 use hold::Hold;
+use rate::Changes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use track::{Notes, Tracks};
@@ -100,6 +107,8 @@ pub struct Place {
 /// A template or options template as it was heard.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
+    /// Whose it is.
+    pub key: &'a DomainKey,
     /// Its id.
     pub id: u16,
     /// Its fields.
@@ -175,6 +184,8 @@ pub struct Limits {
     pub senders: usize,
     /// Data without a template.
     pub hold: HoldLimits,
+    /// New and changed templates of one address.
+    pub changes: ChangeLimits,
 }
 
 impl Default for Limits {
@@ -185,6 +196,7 @@ impl Default for Limits {
             fields: 2_000_000,
             senders: 20_000,
             hold: HoldLimits::default(),
+            changes: ChangeLimits::default(),
         }
     }
 }
@@ -207,6 +219,7 @@ pub struct Decoder {
     hold: Hold,
     tracks: Tracks,
     notes: Notes,
+    changes: Changes,
     v5: Template,
     ends: Vec<u32>,
     named: Vec<Named>,
@@ -221,6 +234,7 @@ impl Decoder {
             hold: Hold::new(settings.limits.hold),
             tracks: Tracks::new(settings.limits.senders),
             notes: Notes::default(),
+            changes: Changes::new(settings.limits.changes),
             v5: v5::template(),
             ends: Vec::new(),
             named: Vec::new(),
@@ -237,9 +251,15 @@ impl Decoder {
         self.domains.take_changed()
     }
 
-    /// Puts back a template that was heard before the last start: used, and marked, until it is heard again.
-    pub fn restore(&mut self, key: DomainKey, id: u16, layout: Layout) {
-        self.domains.restore(key, id, layout);
+    /// A domain as it can be put back after the next start; `None` when it has told nothing, or is forgotten.
+    pub fn saved(&self, key: &DomainKey) -> Option<Saved> {
+        saved::save(&self.domains, key)
+    }
+
+    /// Puts back what a domain had told before the last start: used, and marked, until it is heard again. What was
+    /// used longest ago is to be put back first: it goes first when there is too much.
+    pub fn restore(&mut self, key: DomainKey, saved: &Saved) -> Restored {
+        saved::restore(&mut self.domains, key, saved)
     }
 
     /// Reads one datagram.
@@ -252,6 +272,8 @@ impl Decoder {
         bytes: &[u8],
         output: &mut impl Output,
     ) -> Result<(), Fault> {
+        self.changes.advance(arrival.elapsed);
+        self.domains.advance(arrival.received);
         let mut cursor = Cursor::new(bytes);
         match cursor.u16().map_err(|_| Fault::ShortHeader)? {
             5 => v5::datagram(self, arrival, cursor, output),

@@ -6,7 +6,7 @@
 //! ```
 
 use super::cursor::Cursor;
-use super::domain::DomainKey;
+use super::domain::{Change, DomainKey};
 use super::hold::{Awaited, Held, Overdue};
 use super::template::Template;
 use super::track::DataNotes;
@@ -203,10 +203,28 @@ fn variable_length(cursor: &mut Cursor<'_>) -> Option<usize> {
 }
 
 /// Keeps a template that was heard, and reads what was held for it.
-pub(super) fn keep(decoder: &mut Decoder, key: DomainKey, id: u16, layout: Layout, output: &mut impl Output) {
-    let change = decoder.domains.heard(key, id, layout);
-    let Some(known) = decoder.domains.template(&key, id) else { return };
-    output.template(&Heard { id, layout: known.template.layout(), change });
+///
+/// # Errors
+/// When the exporter has told too many that are new or changed.
+pub(super) fn keep(
+    decoder: &mut Decoder,
+    key: DomainKey,
+    id: u16,
+    layout: Layout,
+    output: &mut impl Output,
+) -> Result<(), Fault> {
+    let change = decoder.domains.change(&key, id, &layout);
+    match change {
+        Change::Same => decoder.domains.confirm(&key, id),
+        Change::New | Change::Changed => {
+            if !decoder.changes.admit(key.exporter.address) {
+                return Err(Fault::TemplateRate);
+            }
+            decoder.domains.learn(key, id, layout);
+        }
+    }
+    let Some(known) = decoder.domains.template(&key, id) else { return Ok(()) };
+    output.template(&Heard { key: &key, id, layout: known.template.layout(), change });
     while let Some(held) = decoder.hold.take_first(&(key, id), |_| true) {
         output.resume(Some(&held.arrival));
         let mut run = held.run;
@@ -216,6 +234,7 @@ pub(super) fn keep(decoder: &mut Decoder, key: DomainKey, id: u16, layout: Layou
         end(&result.unwrap_or(Ok(0)).map(Ending::Read), held.place(), output);
         output.resume(None);
     }
+    Ok(())
 }
 
 /// Reads what has waited long enough by a template of another port of its address, if there is one that it fits.

@@ -1,7 +1,7 @@
 //! Datagrams of every form in commented hex, every shorter prefix of them, and mutations of them.
 
 use super::*;
-use crate::flow::{Field, Layout};
+use crate::flow::Field;
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource, TemplateSource};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -347,15 +347,55 @@ fn quirk_56_no_other_port_serves_on_this_host_or_where_it_does_not_fit_or_is_con
 fn restored_templates_serve_their_own_port_at_once_and_are_marked_until_heard() {
     let exporter = Exporter { address: HERE.into(), port: 1 };
     let key = DomainKey { exporter, protocol: Protocol::NetflowV9, domain: 0 };
-    let field = |element, width| Field { enterprise: 0, element, width };
-    let layout = || Layout::packed(RecordKind::Data, 0, false, &[field(8, 4), field(4, 1)]);
+    let mut before = Decoder::new(Settings::default());
+    feed(&mut before, &mut Got::default(), &[(HERE, 1, 0, TEMPLATE)]);
     let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
-    decoder.restore(key, 256, layout());
+    let restored = decoder.restore(key, &before.saved(&key).unwrap());
+    assert_eq!(restored, Restored { templates: 1, refused: 0 });
     feed(&mut decoder, &mut got, &[(HERE, 1, 0, ONE), (HERE, 2, 0, ONE)]);
     assert_eq!((got.records.len(), decoder.held().0), (1, 1));
     feed(&mut decoder, &mut got, &[(HERE, 1, 0, TEMPLATE), (HERE, 1, 0, ONE)]);
     assert_eq!(got.sources, [TemplateSource::Restored, TemplateSource::Heard]);
     assert_eq!(got.templates, [false], "it is what was known");
+}
+
+/// What a flood of templates changes is bounded; exporters at other addresses, and templates that are known, are not
+/// held up by it.
+#[test]
+fn an_address_tells_so_many_new_templates_and_no_more() {
+    let changes = ChangeLimits { burst: 100, per_second: 10 };
+    let settings = Settings { limits: Limits { changes, ..Limits::default() }, ..Settings::default() };
+    let (mut decoder, mut got) = (Decoder::new(settings), Got::default());
+    for port in 1..=500 {
+        feed(&mut decoder, &mut got, &[(ROUTER, port, 0, TEMPLATE)]);
+    }
+    assert_eq!((decoder.domains().templates(), got.templates.len()), (100, 100));
+    assert_eq!(got.faults, [Fault::TemplateRate; 400]);
+    feed(
+        &mut decoder,
+        &mut got,
+        &[(ROUTER, 1, 0, TEMPLATE), (HERE, 1, 0, TEMPLATE), (ROUTER, 501, 1_000, TEMPLATE)],
+    );
+    assert_eq!((decoder.domains().templates(), got.faults.len()), (102, 400));
+}
+
+#[test]
+fn use_alone_changes_a_domain_only_every_few_hours() {
+    const HOUR: u64 = 3_600_000;
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    decoder.note_changes();
+    let mut changes = 0;
+    for minute in 0..48 * 60 {
+        let exporter = Exporter { address: HERE.into(), port: 1 };
+        let received = 500_000 * HOUR + minute * 60_000;
+        let arrival = Arrival { exporter, received, elapsed: minute * 60_000, number: 0 };
+        for datagram in [TEMPLATE, ONE] {
+            decoder.datagram(&arrival, &v9(datagram), &mut got).unwrap();
+        }
+        changes += decoder.take_changed().len();
+    }
+    assert_eq!(got.records.len(), 48 * 60);
+    assert_eq!(changes, 1 + 7, "the template, and then every six hours");
 }
 
 #[test]

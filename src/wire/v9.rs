@@ -138,6 +138,6 @@ fn keep(
         return Err((Fault::TemplateId, place));
     }
     let layout = compile(kind, scope, true, fields).map_err(|fault| (fault, place))?;
-    sets::keep(decoder, key, id, layout, output);
+    sets::keep(decoder, key, id, layout, output).map_err(|fault| (fault, place))?;
     Ok(Ending::Read(0))
 }

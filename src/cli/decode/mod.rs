@@ -22,7 +22,7 @@ mod table;
 
 use super::Failure;
 use crate::capture::{Capture, Next};
-use crate::wire::{Arrival, Decoder, HoldLimits, Limits, Settings};
+use crate::wire::{Arrival, ChangeLimits, Decoder, HoldLimits, Limits, Settings};
 use gather::Gather;
 use show::{Datagram, FileEnd, Show};
 use std::io::{self, BufWriter, Write};
@@ -147,7 +147,8 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
 /// Data waits for its template for as long as the file goes on.
 fn settings() -> Settings {
     let hold = HoldLimits { max_bytes: 4 * HELD_BYTES, max_age: u64::MAX };
-    Settings { limits: Limits { hold, ..Limits::default() }, ..Settings::default() }
+    let changes = ChangeLimits { burst: u32::MAX, ..ChangeLimits::default() };
+    Settings { limits: Limits { hold, changes, ..Limits::default() }, ..Settings::default() }
 }
 
 /// The capture's time as a clock that never goes back.
