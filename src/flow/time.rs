@@ -17,6 +17,15 @@ const LAST_NS: i128 = 253_402_300_800 * SECOND_NS - 1;
 /// The first one, 0000-01-01T00:00:00Z.
 const FIRST_NS: i128 = -62_167_219_200 * SECOND_NS;
 
+/// 2025-01-01T00:00:00Z in milliseconds since 1970: this program is younger.
+const PROGRAM_EPOCH_MS: u64 = 1_735_689_600_000;
+
+/// A time of this program's own can be right: small computers come up without a clock, in 1970 or at the time of their
+/// last image, and are set by the network minutes later.
+pub fn is_of_a_set_clock(unix_ms: u64) -> bool {
+    unix_ms >= PROGRAM_EPOCH_MS
+}
+
 /// When an uptime was, in milliseconds since 1970.
 ///
 /// `boot` is when the exporter started, `uptime` what its clock of 32 bits showed, in milliseconds (elements 21

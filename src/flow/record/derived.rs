@@ -5,7 +5,7 @@
 //! | `flowStartMilliseconds` | 154, 156 (NTP format), 150 (seconds), 158 (microseconds before the export time), 22 (uptime) |
 //! | `flowEndMilliseconds` | 155, 157, 151, 159, 21 |
 //! | `timeQuality`, only beside a time from 21 or 22 | `exporter`: the exporter said when it started (160 in the record, or the run's boot time); `header`: export time less uptime; `export`: neither is known, so the flow ended at the export time |
-//! | `samplingRate`, `samplingSource`, not in options and counters | `record`: 34, (305 + 306) / 305, 310 / 309; else the run's |
+//! | `samplingRate`, `samplingSource`, not in options and counters | `record`: 34, 50, (305 + 306) / 305, 310 / 309; else the run's |
 //! | `ingressInterfaceName`, `egressInterfaceName` | the batch's interface table by 10, 14 |
 
 use super::{is_element, sampling_name};
@@ -80,7 +80,8 @@ pub(super) struct Derivation {
     boot: Option<usize>,
     /// The records may carry a rate, or be subject to the run's.
     is_sampled: bool,
-    interval: Option<usize>,
+    /// 34 and 50: one packet in so many.
+    intervals: Vec<usize>,
     interval_and_space: Option<(usize, usize)>,
     size_and_population: Option<(usize, usize)>,
     ingress: Option<usize>,
@@ -109,7 +110,7 @@ impl Derivation {
             end_uptime: column(21),
             boot: column(160),
             is_sampled: !matches!(group.kind, RecordKind::Options | RecordKind::CounterSample),
-            interval: column(34),
+            intervals: [34, 50].into_iter().filter_map(column).collect(),
             interval_and_space: column(305).zip(column(306)),
             size_and_population: column(309).zip(column(310)),
             ingress: column(10),
@@ -196,10 +197,16 @@ impl Row<'_> {
         })
     }
 
+    /// A time less than a turn of the exporter's clock away: its own, else ours if that was set. Any other would put the
+    /// flow at another turn.
+    fn near(&self) -> Option<u64> {
+        let received = Some(self.run.receive_time).filter(|&time| time::is_of_a_set_clock(time));
+        Some(self.run.export_time).filter(|&time| time != 0).or(received)
+    }
+
     /// When the exporter's uptime was this.
     fn uptime_time(&self, uptime: u32) -> Option<Time> {
-        // An export time of none would put the flow at another turn of the exporter's clock.
-        let near = if self.run.export_time != 0 { self.run.export_time } else { self.run.receive_time };
+        let near = self.near()?;
         let own_boot = self.derivation.boot.and_then(|column| self.number(column)).filter(|&boot| boot != 0);
         let (boot, quality) = match (own_boot, self.run.boot_quality) {
             (Some(boot), _) => (boot, "exporter"),
@@ -246,7 +253,7 @@ impl Row<'_> {
         let wide =
             |column: usize| unsigned(self.group.value(column, self.record)).filter(|&value| value != 0);
         let pair = |(one, other): (usize, usize)| Some((self.number(one)?, self.number(other)?));
-        if let Some(interval) = derivation.interval.and_then(wide) {
+        if let Some(interval) = derivation.intervals.iter().find_map(|&column| wide(column)) {
             return Some((interval, 1));
         }
         let spaced = derivation.interval_and_space.and_then(pair).filter(|(interval, _)| *interval != 0);

@@ -12,22 +12,27 @@
 //! | an element's name is one of the keys that every line begins with (145, 149) | its key is `ie<ID>` |
 //! | the field is a scope of NetFlow v9 | `scopeSystem`, `scopeInterface`, ..., and `scope<N>` for unknown types |
 //! | the record has the element that would be derived | the record's own stays, nothing is derived |
+//! | the proxy did not hear the template from this exporter's port since its start | `templateSource` says how it knew it: `restored`, `provisional` |
+//! | the proxy's clock was not set when the datagram came | `receivedAtQuality` is `clockNotSet` |
 //!
 //! No key is twice in a line. The same batch gives the same bytes. How a value is written says [`json`]; what is
-//! derived, and from what, says `derived`.
+//! derived, and from what, says `derived`; what lists look like, `lists`.
 
 mod derived;
+mod lists;
 
 use super::Field;
 use super::json::{self, Format};
+use super::list::Kind;
 use super::time;
 use crate::batch::read::{Batch, Column, Group, Run, Source};
 use crate::proto::{Protocol, RecordKind, SamplingSource, TemplateSource};
 use derived::{Derivation, Names};
+use lists::{Budget, Lists};
 use std::collections::HashMap;
 
 /// The keys of a line that no element of a record may take.
-const RUN_KEYS: [&str; 11] = [
+const RUN_KEYS: [&str; 13] = [
     "exporter",
     "exporterPort",
     "exporterName",
@@ -36,7 +41,9 @@ const RUN_KEYS: [&str; 11] = [
     "kind",
     "observationDomainId",
     "templateId",
+    "templateSource",
     "receivedAt",
+    "receivedAtQuality",
     "exportedAt",
     "sequence",
 ];
@@ -48,7 +55,7 @@ const V9_SCOPES: [&str; 5] =
 /// Appends one line of JSON, with its line feed, for each record of a batch: by group, in the order received.
 /// A raw batch gives none.
 pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
-    let names = Names::new(&batch.interfaces);
+    let context = Context::new(batch);
     for group in &batch.groups {
         let line = Line::new(group);
         let mut head = Vec::new();
@@ -61,7 +68,7 @@ pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
             let end = first + run.records as usize;
             for record in first..end {
                 out.extend_from_slice(&head);
-                line.write(out, group, run, record, &names);
+                line.write(out, group, run, record, &context);
                 out.extend_from_slice(b"}\n");
             }
             first = end;
@@ -69,10 +76,22 @@ pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
     }
 }
 
-/// The records of a batch one by one, without what belongs to the run: for who has another head for them.
-pub struct Records<'a> {
+/// What all records of a batch share.
+struct Context<'a> {
     batch: &'a Batch,
     names: Names,
+    budget: Budget,
+}
+
+impl<'a> Context<'a> {
+    fn new(batch: &'a Batch) -> Self {
+        Self { batch, names: Names::new(&batch.interfaces), budget: Budget::new() }
+    }
+}
+
+/// The records of a batch one by one, without what belongs to the run: for who has another head for them.
+pub struct Records<'a> {
+    context: Context<'a>,
     lines: Vec<Line>,
 }
 
@@ -80,15 +99,15 @@ impl<'a> Records<'a> {
     /// Works out how the records of the batch are written.
     pub fn new(batch: &'a Batch) -> Self {
         let lines = batch.groups.iter().map(Line::new).collect();
-        Self { batch, names: Names::new(&batch.interfaces), lines }
+        Self { context: Context::new(batch), lines }
     }
 
     /// Appends one object of JSON: the fields of a record of the group, which came in `run`, and what follows from
     /// both, with the keys and values that they have in [`write_lines`].
     pub fn write_fields(&self, out: &mut Vec<u8>, group: usize, run: &Run, record: usize) {
         let start = out.len();
-        if let (Some(line), Some(group)) = (self.lines.get(group), self.batch.groups.get(group)) {
-            line.write(out, group, run, record, &self.names);
+        if let (Some(line), Some(group)) = (self.lines.get(group), self.context.batch.groups.get(group)) {
+            line.write(out, group, run, record, &self.context);
         }
         match out.get_mut(start) {
             Some(comma) => *comma = b'{',
@@ -99,7 +118,7 @@ impl<'a> Records<'a> {
 
     /// One packet in so many was sampled, and where that is from, if it is known of the record.
     pub fn sampling(&self, group: usize, run: &Run, record: usize) -> Option<(f64, &'static str)> {
-        let (line, group) = (self.lines.get(group)?, self.batch.groups.get(group)?);
+        let (line, group) = (self.lines.get(group)?, self.context.batch.groups.get(group)?);
         let rate = line.derivation.rate(group, run, record)?;
         Some((rate.packets as f64 / rate.taken as f64, rate.source))
     }
@@ -116,43 +135,64 @@ struct Line {
     derivation: Derivation,
 }
 
+/// How the values of a field are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Value(Format),
+    List(Kind),
+}
+
+impl Form {
+    /// The registry's; lists are lists, whoever's element they are.
+    fn of(field: Field) -> Self {
+        match (Kind::of(field), field.element()) {
+            (Some(kind), _) => Self::List(kind),
+            (None, Some(element)) => Self::Value(element.element_type.into()),
+            (None, None) => Self::Value(Format::Octets),
+        }
+    }
+}
+
 /// One key of a line.
 struct Entry {
     /// `,"name":`, and the value if all records have the same.
     text: Vec<u8>,
-    format: Format,
+    form: Form,
     /// Where the values are; more than one column if the element is repeated, none if the text has the value.
     columns: Vec<usize>,
 }
 
 impl Entry {
     fn new(group: &Group, column: usize, field: Field) -> Self {
-        let (name, format) = naming(is_element(group, column), field);
-        Self { text: key(&name), format, columns: vec![column] }
+        let (name, form) = naming(is_element(group, column), field);
+        Self { text: key(&name), form, columns: vec![column] }
     }
 
     /// Writes the value at once if all records have the same.
     fn settle(&mut self, group: &Group) {
-        if let &[column] = self.columns.as_slice()
+        if let (&[column], Form::Value(format)) = (self.columns.as_slice(), self.form)
             && let Some(value) = group.columns.get(column).and_then(Column::constant)
         {
-            json::write_value(&mut self.text, self.format, value);
+            json::write_value(&mut self.text, format, value);
             self.columns.clear();
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>, group: &Group, record: usize) {
+    fn write(&self, out: &mut Vec<u8>, group: &Group, record: usize, lists: &Lists) {
         out.extend_from_slice(&self.text);
-        match self.columns.as_slice() {
-            [] => {}
-            &[column] => json::write_value(out, self.format, group.value(column, record)),
-            columns => {
-                for (place, &column) in columns.iter().enumerate() {
-                    out.push(if place == 0 { b'[' } else { b',' });
-                    json::write_value(out, self.format, group.value(column, record));
-                }
-                out.push(b']');
+        let is_repeated = self.columns.len() > 1;
+        for (place, &column) in self.columns.iter().enumerate() {
+            if is_repeated {
+                out.push(if place == 0 { b'[' } else { b',' });
             }
+            let value = group.value(column, record);
+            match self.form {
+                Form::Value(format) => json::write_value(out, format, value),
+                Form::List(kind) => lists.write(out, kind, value),
+            }
+        }
+        if is_repeated {
+            out.push(b']');
         }
     }
 }
@@ -174,11 +214,12 @@ impl Line {
         Self { entries, derivation: Derivation::new(group) }
     }
 
-    fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, names: &Names) {
+    fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, context: &Context) {
+        let lists = Lists { table: context.batch.lists(run), budget: &context.budget };
         for entry in &self.entries {
-            entry.write(out, group, record);
+            entry.write(out, group, record, &lists);
         }
-        self.derivation.write(out, group, run, record, names);
+        self.derivation.write(out, group, run, record, &context.names);
     }
 }
 
@@ -188,17 +229,16 @@ fn is_element(group: &Group, place: usize) -> bool {
 }
 
 /// A field's name in the line and how its values are written.
-fn naming(is_element: bool, field: Field) -> (String, Format) {
+fn naming(is_element: bool, field: Field) -> (String, Form) {
     if !is_element {
         let known = usize::from(field.element).checked_sub(1).and_then(|place| V9_SCOPES.get(place));
         return match known {
-            Some(name) if field.enterprise == 0 => ((*name).to_owned(), Format::Unsigned),
-            _ => (format!("scope{}", field.element), Format::Octets),
+            Some(name) if field.enterprise == 0 => ((*name).to_owned(), Form::Value(Format::Unsigned)),
+            _ => (format!("scope{}", field.element), Form::Value(Format::Octets)),
         };
     }
-    let format = field.element().map_or(Format::Octets, |element| element.element_type.into());
-    let name = field.name();
-    if RUN_KEYS.contains(&name.as_str()) { (format!("ie{}", field.element), format) } else { (name, format) }
+    let (name, form) = (field.name(), Form::of(field));
+    if RUN_KEYS.contains(&name.as_str()) { (format!("ie{}", field.element), form) } else { (name, form) }
 }
 
 /// `,"name":`
@@ -224,9 +264,16 @@ fn write_head(out: &mut Vec<u8>, source: &Source, kind: RecordKind, run: &Run) {
     json::write_number(out, u64::from(run.domain));
     out.extend_from_slice(b",\"templateId\":");
     json::write_number(out, u64::from(run.template));
+    if run.template_source != TemplateSource::Heard {
+        out.extend_from_slice(b",\"templateSource\":");
+        json::write_text(out, template_source_name(run.template_source));
+    }
     out.extend_from_slice(b",\"receivedAt\":\"");
     time::write_rfc3339_millis(out, run.receive_time);
     out.push(b'"');
+    if !time::is_of_a_set_clock(run.receive_time) {
+        out.extend_from_slice(b",\"receivedAtQuality\":\"clockNotSet\"");
+    }
     if run.export_time != 0 {
         out.extend_from_slice(b",\"exportedAt\":\"");
         time::write_rfc3339_millis(out, run.export_time);

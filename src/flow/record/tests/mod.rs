@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::batch::read::open;
-use crate::proto::{self, Codec, Encoding, RunField};
+use crate::proto::{self, BootQuality, Codec, Encoding, RunField};
 use bytes::Bytes;
 use prost::Message;
 use serde_json::{Value, json};
+
+mod lists;
+mod quirks;
 
 /// A column with the same value in all records.
 fn same(element: u32, value: &[u8]) -> proto::Column {
@@ -79,11 +82,20 @@ fn lines(payload: &proto::Payload) -> Vec<Value> {
     text.lines()
         .map(|line| {
             let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            let keys = line.matches("\":").count() - line.matches("\\\":").count();
-            assert_eq!(value.as_object().unwrap().len(), keys, "{line}");
+            let colons = ["\":", "\\\":", "\"::"].map(|text| line.matches(text).count());
+            assert_eq!(keys(&value), colons[0] - colons[1] - colons[2], "{line}");
             value
         })
         .collect()
+}
+
+/// How many keys the objects in a value have.
+fn keys(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => object.len() + object.values().map(keys).sum::<usize>(),
+        Value::Array(values) => values.iter().map(keys).sum(),
+        _ => 0,
+    }
 }
 
 fn line(group: proto::Group) -> Value {
@@ -131,6 +143,16 @@ fn each_run_has_its_own_head() {
     assert_eq!(lines[0]["protocol"], "unknown");
     assert_eq!(lines[0].get("exportedAt"), None);
     assert_eq!(lines[0]["receivedAt"], "1970-01-01T00:00:00.000Z");
+    assert_eq!(lines[0]["receivedAtQuality"], "clockNotSet");
+}
+
+#[test]
+fn how_the_template_was_known() {
+    for (source, name) in [(0, None), (1, Some("restored")), (2, Some("provisional")), (77, None)] {
+        let mut made = group(vec![]);
+        made.run_columns.push(run(RunField::TemplateSource, source));
+        assert_eq!(line(made).get("templateSource").and_then(Value::as_str), name);
+    }
 }
 
 #[test]
@@ -270,8 +292,6 @@ fn uptimes(start: u32, end: u32) -> Vec<proto::Column> {
 fn boot(boot: u64, quality: BootQuality) -> Vec<proto::Column> {
     vec![run(RunField::BootTime, boot), run(RunField::BootQuality, quality as u64)]
 }
-
-use crate::proto::BootQuality;
 
 #[test]
 fn times_from_uptime() {
