@@ -9,6 +9,7 @@ use super::header::Header;
 use super::show::{Datagram, Fault, Record, Show, Template, Unpacked, What};
 use crate::batch::read::{Batch, open};
 use crate::batch::{Builder, Effort, Limits, Packer};
+use crate::flow::list::Named;
 use crate::flow::record::Records;
 use crate::flow::{Exporter, Run};
 use crate::wire::{self, Arrival, Heard, Output, Place, Withdrawal};
@@ -39,6 +40,8 @@ enum Item {
 pub(super) struct Gather<'a> {
     show: &'a mut dyn Show,
     builder: Builder,
+    /// What the lists of the records that come next name.
+    lists: Vec<Named>,
     packer: Packer,
     waiting: Vec<Item>,
     datagram: Option<Datagram>,
@@ -54,6 +57,7 @@ impl<'a> Gather<'a> {
         Gather {
             show,
             builder: Builder::new(),
+            lists: Vec::new(),
             packer: Packer::new(),
             waiting: Vec::new(),
             datagram: None,
@@ -169,11 +173,17 @@ impl Walk {
 }
 
 impl Output for Gather<'_> {
+    fn lists(&mut self, named: &[Named]) {
+        self.lists.extend_from_slice(named);
+    }
+
     fn records(&mut self, run: &Run, template: &wire::Template, rows: &[u8], ends: &[u32], count: u32) {
         if self.builder.is_full(&LIMITS) || self.builder.records() + count as usize > MOST_RECORDS {
             self.pass_on();
         }
-        self.builder.push(run, template.layout(), template.slot(), rows, ends, count);
+        let (layout, slot) = (template.layout(), template.slot());
+        self.builder.push_with_lists(run, layout, slot, rows, ends, count, &self.lists);
+        self.lists.clear();
         let (_, group) = template.slot().get();
         let in_hand = self.datagram.map_or(0, |datagram| datagram.number);
         let datagram = self.resumed.map_or(in_hand, |(number, ..)| number);

@@ -16,6 +16,7 @@ use super::show::{Datagram, Fault, FileEnd, Record, Show, Template};
 use crate::batch::read::Group;
 use crate::flow::element::Type;
 use crate::flow::json::{self, Format};
+use crate::flow::list::Kind;
 use crate::flow::record::{kind_name, protocol_name, template_source_name};
 use crate::flow::{Exporter, Field, time};
 use crate::proto::TemplateSource;
@@ -180,7 +181,9 @@ impl Row {
         let is_scope = group.v9_scopes && column < group.scope_columns;
         let value = match field.element_type().filter(|_| !is_scope) {
             Some(Type::DateTimeSeconds | Type::DateTimeMilliseconds) => each(value, time_text),
-            Some(known) if field.element().is_none() => by_type(known, group, &columns, index),
+            Some(known) if field.element().is_none() && Kind::of(field).is_none() => {
+                by_type(known, group, &columns, index)
+            }
             _ => plain(value),
         };
         Row { name: title(is_scope, field), value, bytes }
