@@ -62,9 +62,9 @@ impl Labelled {
 /// What shards count: from the socket's buffer to the queue of the spool. Cheap to clone; clones share counters.
 #[derive(Clone, Debug)]
 pub struct Ingest {
-    /// Datagrams read from the sockets.
+    /// Datagrams read from the sockets, and messages of TCP connections: here and below both are datagrams.
     pub datagrams_received: Counter,
-    /// Bytes of those, UDP payload.
+    /// Bytes of those, payload.
     pub bytes_received: Counter,
     /// Datagrams whose header could be read, and raw datagrams that were taken.
     pub datagrams_accepted: Counter,
@@ -222,8 +222,8 @@ impl Ingest {
     }
 
     fn register_datagrams(&self, into: &mut Registry) {
-        counter(into, "datagrams_received", "Datagrams read from the sockets", &self.datagrams_received);
-        counter(into, "datagrams_received_bytes", "Bytes of those, UDP payload", &self.bytes_received);
+        counter(into, "datagrams_received", "Datagrams and TCP messages received", &self.datagrams_received);
+        counter(into, "datagrams_received_bytes", "Bytes of those", &self.bytes_received);
         counter(into, "datagrams_accepted", "Datagrams whose header was read", &self.datagrams_accepted);
         counter(
             into,

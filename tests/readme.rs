@@ -1,6 +1,6 @@
 //! The README's tables of metrics are those of the code.
 
-use flowproxy::{collector, metrics, spool, uplink};
+use flowproxy::{collector, ingest, metrics, spool, uplink};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,7 @@ fn the_readme_has_every_metric() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let mut proxy = metrics::registry();
     metrics::Ingest::new().register(&mut proxy);
+    ingest::tcp::Metrics::new().register(&mut proxy);
     spool::Metrics::default().register(&mut proxy);
     uplink::Metrics::default().register(&mut proxy);
     let mut far_end = metrics::registry();

@@ -25,6 +25,9 @@ fn of_proxy(file: &Path, proxy: &Proxy) -> String {
     for address in &proxy.listen.udp {
         say("decodes", format!("udp {address}"));
     }
+    for address in &proxy.listen.tcp {
+        say("decodes", format!("tcp {address}"));
+    }
     for address in &proxy.listen.raw {
         say("relays", format!("udp {address}"));
     }

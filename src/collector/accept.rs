@@ -5,15 +5,15 @@
 //! [`HANDSHAKE_TIME`]; a failing accept waits [`BACK_OFF`]; connections are limited in number, in all and per
 //! address; and a connection can be cut at once ([`Connection`] ends when its token is cancelled).
 
-use super::lines::limited;
 use super::metrics::Metrics;
+use crate::admission::{Place, Places};
+use crate::lines::limited;
 use crate::tls::{self, Identity, IdentityError, ServerStream};
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -66,7 +66,8 @@ pub struct Connection {
 impl Door {
     /// Accepts until `stop` is cancelled, and gives what has passed its handshake to `passed`.
     pub async fn run(self, passed: mpsc::Sender<io::Result<Connection>>, stop: CancellationToken) {
-        let places = Places::new(&self);
+        let open = self.metrics.connections.clone();
+        let places = Places::new(self.connections, self.connections_per_address, open);
         let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let mut handshakes = JoinSet::new();
         loop {
@@ -89,7 +90,13 @@ impl Door {
                 }
             };
             self.metrics.accepted.inc();
-            let Some(place) = places.take(address.ip()) else { continue };
+            let place = match places.take(address.ip()) {
+                Ok(place) => place,
+                Err(full) => {
+                    self.metrics.refused.add(full.label(), 1);
+                    continue;
+                }
+            };
             let handshake = self.handshake(socket, address, place, passed.clone());
             handshakes.spawn(async move {
                 let _permit = permit;
@@ -125,70 +132,6 @@ impl Door {
             metrics.handshakes_failed.inc();
             limited!(info, %address, reason = failed, "A TLS handshake failed");
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Who may still come in.
-#[derive(Clone, Debug)]
-struct Places {
-    taken: Arc<Mutex<Taken>>,
-    limit: usize,
-    limit_per_address: usize,
-    metrics: Metrics,
-}
-
-/// One connection's place; given back when dropped.
-struct Place {
-    places: Places,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(door: &Door) -> Self {
-        Self {
-            taken: Arc::default(),
-            limit: door.connections,
-            limit_per_address: door.connections_per_address,
-            metrics: door.metrics.clone(),
-        }
-    }
-
-    fn take(&self, address: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = taken.by_address.get(&address).copied().unwrap_or_default();
-        let refused = if taken.all >= self.limit {
-            Some("connections")
-        } else {
-            (of_address >= self.limit_per_address).then_some("address")
-        };
-        if let Some(reason) = refused {
-            self.metrics.refused.add(reason, 1);
-            return None;
-        }
-        taken.all += 1;
-        taken.by_address.insert(address, of_address + 1);
-        self.metrics.connections.inc();
-        Some(Place { places: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all = taken.all.saturating_sub(1);
-        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
-            *of_address = of_address.saturating_sub(1);
-            if *of_address == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-        self.places.metrics.connections.dec();
     }
 }
 
@@ -236,31 +179,5 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(limit: usize, limit_per_address: usize) -> Places {
-        Places { taken: Arc::default(), limit, limit_per_address, metrics: Metrics::new() }
-    }
-
-    #[test]
-    fn places_are_limited_in_all_and_per_address_and_given_back() {
-        let (a, b, c): (IpAddr, IpAddr, IpAddr) = ([1; 4].into(), [2; 4].into(), [3; 4].into());
-        let places = places(3, 2);
-        let first = places.take(a).unwrap();
-        let _second = places.take(a).unwrap();
-        assert!(places.take(a).is_none());
-        let _third = places.take(b).unwrap();
-        assert!(places.take(c).is_none());
-        assert_eq!(places.metrics.refused.get("address"), 1);
-        assert_eq!(places.metrics.refused.get("connections"), 1);
-        drop(first);
-        let _fourth = places.take(c).unwrap();
-        assert_eq!(places.metrics.connections.get(), 3);
-        assert_eq!(places.taken.lock().unwrap().by_address[&a], 1);
     }
 }

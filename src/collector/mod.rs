@@ -27,7 +27,6 @@ mod commit;
 pub mod deaths;
 mod folder;
 pub mod lane;
-mod lines;
 pub mod marks;
 pub mod metrics;
 pub mod registry;

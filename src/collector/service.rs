@@ -5,10 +5,10 @@
 
 use super::accept::Peer;
 use super::commit::{Health, Request};
-use super::lines::limited;
 use super::metrics::Metrics;
 use super::registry::{Member, Registry};
 use super::session::{Action, Conditions, Limits, Order, Outcome, Session, Task};
+use crate::lines::limited;
 use crate::proto::forward_server::Forward;
 use crate::proto::{self, ClientMessage, ServerMessage, Window, server_message::Message};
 use crate::tls::Identity;

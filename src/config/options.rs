@@ -203,6 +203,13 @@ pub const OPTIONS: &[Row] = &[
     )
     .of(Proxy),
     row(
+        "listen.tcp",
+        Addresses { any_port: true },
+        Off("none"),
+        "TCP addresses that take IPFIX; its port is 4739",
+    )
+    .of(Proxy),
+    row(
         "listen.raw",
         Addresses { any_port: true },
         Off("none"),

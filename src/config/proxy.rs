@@ -34,6 +34,7 @@ impl Proxy {
         let (a, b) = (self, other);
         let all = [
             ("listen.udp", a.listen.udp != b.listen.udp),
+            ("listen.tcp", a.listen.tcp != b.listen.tcp),
             ("listen.raw", a.listen.raw != b.listen.raw),
             ("listen.shards", a.listen.shards != b.listen.shards),
             ("listen.receive_buffer", a.listen.receive_buffer != b.listen.receive_buffer),
@@ -67,6 +68,8 @@ impl Proxy {
 pub struct Listen {
     /// Addresses whose datagrams are decoded.
     pub udp: Vec<SocketAddr>,
+    /// Addresses that take IPFIX over TCP.
+    pub tcp: Vec<SocketAddr>,
     /// Addresses whose datagrams are forwarded unread.
     pub raw: Vec<SocketAddr>,
     /// Threads that receive.
@@ -143,20 +146,24 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
 }
 
 fn listen(fields: &mut Fields) -> Option<Listen> {
-    if !fields.is_given("listen.udp") && !fields.is_given("listen.raw") {
-        let allowed = "listen.udp = [\"127.0.0.1:2055\"], listen.raw = [...], or both";
+    if !["listen.udp", "listen.tcp", "listen.raw"].iter().any(|key| fields.is_given(key)) {
+        let allowed =
+            "listen.udp = [\"127.0.0.1:2055\"], listen.tcp = [...], listen.raw = [...], or several of them";
         fields.missing("listen", "says nowhere to listen", allowed);
     }
     let udp = fields.addresses("listen.udp");
+    let tcp = fields.addresses("listen.tcp");
     let raw = fields.addresses("listen.raw");
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
     let shards = fields.number("listen.shards", cores as u64);
     let receive_buffer = fields.size("listen.receive_buffer", || 0);
     let obey_udp_withdrawals = fields.flag("listen.obey_udp_withdrawals");
-    let (udp, raw) = (udp?, raw?);
-    distinct(fields, &udp, &raw);
+    let (udp, tcp, raw) = (udp?, tcp?, raw?);
+    distinct(fields, &[("listen.udp", &udp), ("listen.raw", &raw)]);
+    distinct(fields, &[("listen.tcp", &tcp)]);
     Some(Listen {
         udp,
+        tcp,
         raw,
         shards: usize::try_from(shards?).ok()?,
         receive_buffer: usize::try_from(receive_buffer?).ok()?,
@@ -164,15 +171,15 @@ fn listen(fields: &mut Fields) -> Option<Listen> {
     })
 }
 
-/// Refuses two sockets on one address.
-fn distinct(fields: &mut Fields, udp: &[SocketAddr], raw: &[SocketAddr]) {
-    let of = |key: &'static str, all: &[SocketAddr]| all.iter().map(|one| (key, *one)).collect::<Vec<_>>();
-    let all = [of("listen.udp", udp), of("listen.raw", raw)].concat();
+/// Refuses two sockets of one transport on one address.
+fn distinct(fields: &mut Fields, lists: &[(&'static str, &[SocketAddr])]) {
+    let all: Vec<_> = lists.iter().flat_map(|(key, list)| list.iter().map(|one| (*key, *one))).collect();
+    let keys: Vec<_> = lists.iter().map(|(key, _)| *key).collect();
     for (place, (key, address)) in all.iter().enumerate() {
         let earlier = all.iter().take(place).find(|(_, earlier)| same_address(*earlier, *address));
         if let Some((other, earlier)) = earlier {
             let wrong = format!("takes {address}, which {other} takes already ({earlier})");
-            fields.refuse(key, wrong, "each address and port once, in listen.udp or in listen.raw");
+            fields.refuse(key, wrong, &format!("each address and port once, in {}", keys.join(" or in ")));
         }
     }
 }

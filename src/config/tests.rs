@@ -359,6 +359,9 @@ fn an_address_is_listened_on_once() {
     assert!(faults[0].contains("takes 127.0.0.1:5, which listen.udp takes already"), "{faults:?}");
     let faults = of("udp = ['127.0.0.1:5']\nraw = ['0.0.0.0:5']").faults(Role::Proxy);
     assert!(faults[0].starts_with("f.toml:3: listen.raw = [\"0.0.0.0:5\"] takes 0.0.0.0:5"), "{faults:?}");
+    let faults = of("tcp = ['127.0.0.1:5', '0.0.0.0:5']").faults(Role::Proxy);
+    assert!(faults[0].contains("takes 0.0.0.0:5, which listen.tcp takes already"), "{faults:?}");
+    assert!(of("udp = ['127.0.0.1:5']\ntcp = ['127.0.0.1:5']").proxy().is_ok(), "UDP and TCP share no ports");
     assert!(of("udp = ['127.0.0.1:0', '127.0.0.1:0', '[::1]:5', '127.0.0.1:5']").proxy().is_ok());
     assert!(of("udp = ['0.0.0.0:5', '[::]:5']").proxy().is_ok());
 }
@@ -367,6 +370,9 @@ fn an_address_is_listened_on_once() {
 fn there_is_somewhere_to_listen_and_to_write() {
     let faults = Written::new(&format!("[uplink]\nendpoint = 'https://a:1'\n{TLS}")).faults(Role::Proxy);
     assert!(faults[0].contains("listen says nowhere to listen"), "{faults:?}");
+    let tcp = format!("[listen]\ntcp = '127.0.0.1:4739'\n[uplink]\nendpoint = 'https://a:1'\n{TLS}");
+    let proxy = Written::new(&tcp).proxy().unwrap();
+    assert_eq!((proxy.listen.udp.len(), proxy.listen.tcp), (0, vec!["127.0.0.1:4739".parse().unwrap()]));
     let faults = collector_with("listen = '127.0.0.1:0'").faults(Role::Collector);
     assert!(faults[0].contains("sink says nowhere to write to"), "{faults:?}");
     let faults = collector_with("[sink.jsonl]").faults(Role::Collector);

@@ -98,6 +98,7 @@ impl ThrowAway {
         Ok(config::Proxy {
             listen: Listen {
                 udp: vec![ANYWHERE],
+                tcp: Vec::new(),
                 raw: Vec::new(),
                 shards: cores.min(2),
                 receive_buffer: RECEIVE_BUFFER,

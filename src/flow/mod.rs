@@ -4,12 +4,12 @@
 
 use std::net::IpAddr;
 
-/// A sender of flow: its address (IPv4-mapped IPv6 addresses are IPv4 here) and UDP source port.
+/// A sender of flow: its address (IPv4-mapped IPv6 addresses are IPv4 here) and source port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Exporter {
-    /// The source address of its datagrams.
+    /// The source address of its datagrams, or of its connection.
     pub address: IpAddr,
-    /// The source port of its datagrams.
+    /// The source port of its datagrams, or of its connection.
     pub port: u16,
 }
 

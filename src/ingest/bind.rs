@@ -1,9 +1,9 @@
-//! Binds the listening addresses.
+//! Binds the listening addresses of UDP, and says why one could not be had, of UDP or TCP.
 
 use super::{Listener, Sockets, Use, steering, sys};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::{fmt, io};
 use thiserror::Error;
 
 /// What to listen on.
@@ -19,18 +19,48 @@ pub struct Settings {
     pub receive_buffer: usize,
 }
 
+/// What an address is listened on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+impl Transport {
+    /// What makes ss(8) show the listeners of it with their processes.
+    fn ss_options(self) -> &'static str {
+        match self {
+            Transport::Udp => "-lunp",
+            Transport::Tcp => "-ltnp",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        })
+    }
+}
+
 /// Why a listening address could not be had.
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Somebody has the port.
     #[error(
-        "cannot listen on {address}: UDP port {} is taken by another process (`ss -lunp sport = {}` shows which); \
+        "cannot listen on {address}: {transport} port {} is taken by another process (`ss {} sport = {}` shows which); \
          stop it or listen elsewhere",
-        .address.port(), .address.port()
+        .address.port(), .transport.ss_options(), .address.port()
     )]
     Taken {
         /// The address wanted.
         address: SocketAddr,
+        /// What it was wanted for.
+        transport: Transport,
     },
     /// No interface of this host has the address.
     #[error("cannot listen on {address}: this host has no such address")]
@@ -55,9 +85,9 @@ pub enum BindError {
 }
 
 impl BindError {
-    fn new(address: SocketAddr, source: io::Error) -> BindError {
+    pub(super) fn new(address: SocketAddr, transport: Transport, source: io::Error) -> BindError {
         match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken { address },
+            io::ErrorKind::AddrInUse => BindError::Taken { address, transport },
             io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address },
             io::ErrorKind::PermissionDenied => BindError::NotPermitted { address },
             _ => BindError::Other { address, source },
@@ -65,18 +95,22 @@ impl BindError {
     }
 }
 
-/// Binds every address and deals the sockets out, one of each to a shard.
+/// Binds every address and deals the sockets out, one of each to a shard. Without an address there are no shards.
 ///
 /// # Errors
 /// The first address that cannot be had.
 pub fn bind(settings: &Settings) -> Result<Vec<Sockets>, BindError> {
+    if settings.udp.is_empty() && settings.raw.is_empty() {
+        return Ok(Vec::new());
+    }
     let shards = settings.shards.max(1);
     let mut dealt: Vec<Sockets> =
         (0..shards).map(|_| Sockets { listeners: Vec::new(), receive_buffer: usize::MAX }).collect();
     let flow = settings.udp.iter().map(|address| (*address, Use::Flow));
     let raw = settings.raw.iter().map(|address| (*address, Use::Raw));
     for (address, usage) in flow.chain(raw) {
-        let group = group(address, settings, shards).map_err(|error| BindError::new(address, error))?;
+        let group = group(address, settings, shards)
+            .map_err(|error| BindError::new(address, Transport::Udp, error))?;
         for (shard, (socket, local, granted)) in dealt.iter_mut().zip(group) {
             shard.listeners.push(Listener { socket, usage, local, dropped: 0 });
             shard.receive_buffer = shard.receive_buffer.min(granted);

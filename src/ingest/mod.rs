@@ -1,6 +1,7 @@
-//! The sockets that exporters send to: one group a listening address, one socket of each for every shard.
+//! The sockets that exporters send to: for UDP one group a listening address, one socket of each for every shard;
+//! for TCP see [`tcp`].
 //!
-//! All sockets of an address share its port (SO_REUSEPORT), and a small program in the kernel chooses among them by
+//! All UDP sockets of an address share its port (SO_REUSEPORT), and a small program in the kernel chooses among them by
 //! the source address alone: so one exporter's datagrams, from whatever port, always meet the same shard. What
 //! the datagrams say is `shard`'s and `wire`'s.
 //!
@@ -14,8 +15,9 @@
 mod bind;
 mod steering;
 mod sys;
+pub mod tcp;
 
-pub use bind::{BindError, Settings, bind};
+pub use bind::{BindError, Settings, Transport, bind};
 pub use sys::{BATCH, Datagram, Receiver};
 
 use socket2::Socket;

@@ -66,7 +66,7 @@ fn a_taken_port_is_refused_and_its_owner_loses_nothing() {
     let first = bind(&settings(&["127.0.0.1:0"], 2)).unwrap();
     let local = first[0].listeners[0].local;
     let error = bind(&settings(&[&local.to_string()], 2)).unwrap_err();
-    assert!(matches!(error, BindError::Taken { address } if address == local));
+    assert!(matches!(error, BindError::Taken { address, transport: Transport::Udp } if address == local));
     assert!(error.to_string().contains(&format!("port {}", local.port())), "{error}");
     let from = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..100 {

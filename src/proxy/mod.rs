@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! shard-0 .. shard-n  (threads)  --Sender-->  spool writer (thread)  --disk-->  uplink (task)  ==TLS==> collector
-//!                                                                               admin (task)
+//! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin (task)
 //! ```
 //!
 //! | if | then |
 //! |---|---|
-//! | it is stopped | the shards empty their sockets, seal and end; the writer makes the rest durable and ends; the uplink sends until all is acked or the deadline is over, and says Bye; the admin port closes |
+//! | it is stopped | connections are closed after what was received is read, the shards empty their sockets, seal and end; the writer makes the rest durable and ends; the uplink sends until all is acked or the deadline is over, and says Bye; the admin port closes |
 //! | the deadline is over | what is not acked stays in the spool, for the next start |
 //! | a config is read again | all of it is taken or nothing: see [`Running::reload`] |
 //! | a thread or task ends unasked | [`Running::failed`] says which; nothing of it is hidden by going on |
@@ -15,6 +15,7 @@
 //! Several may run in one process, each with its own spool. Nothing here is global.
 
 mod status;
+mod tcp;
 
 use crate::admin::{self, LastReload, Subject};
 use crate::config::{self, Faults};
@@ -23,12 +24,14 @@ use crate::shard::{self, BatchSettings, ExporterView};
 use crate::spool::{self, Spool};
 use crate::{batch, ingest, tls, uplink, wire};
 use arc_swap::ArcSwap;
+use ingest::tcp::Door;
 use status::{Counters, Facts};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,9 @@ pub const LOCAL_TIME: Duration = Duration::from_secs(5);
 const WRITER: &str = "spool";
 const UPLINK: &str = "uplink";
 const ADMIN: &str = "admin";
+const TCP: &str = "tcp";
+/// What ends that is no thread.
+const TASKS: [&str; 3] = [UPLINK, ADMIN, TCP];
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +73,9 @@ pub enum StartError {
 pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let tls = tls::load_client(&(&config.tls).into())?;
     let sockets = ingest::bind(&listen(&config.listen))?;
+    let doors = ingest::tcp::bind(&config.listen.tcp)?;
     let (udp, raw) = addresses(&sockets);
+    let tcp = doors.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let listener = admin::bind(config.admin.listen).await?;
     let admin = listener.local_addr()?;
     let counters = Counters::default();
@@ -79,7 +87,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
     let stop_shards = Arc::new(AtomicBool::new(false));
     thread(ending(WRITER.to_owned()), move || writer.run())?;
-    let (threads, mut exporters) = (sockets.len() + 1, Vec::new());
+    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 1, Vec::new());
     // Only shards hold the queue: the writer ends after the last of them.
     let context = shard::Context {
         batch: Arc::clone(&batch),
@@ -93,6 +101,17 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
         exporters.push(context.exporters.clone());
         thread(ending(format!("shard-{number}")), move || shard::run(sockets, context))?;
+    }
+    let mut tasks = JoinSet::new();
+    let stop_tcp = CancellationToken::new();
+    if !doors.is_empty() {
+        threads += 1;
+        let (outbox, inbox) = ingest::tcp::queue(ingest::tcp::QUEUE_BYTES);
+        let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
+        exporters.push(context.exporters.clone());
+        thread(ending("shard-tcp".to_owned()), move || shard::run_tcp(inbox, context))?;
+        let door = Door::new(doors, outbox, counters.tcp.clone());
+        tasks.spawn(until_end(ending(TCP.to_owned()), tcp::serve(door, stop_tcp.clone())));
     }
     drop(context);
 
@@ -116,19 +135,20 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         link,
         exporters,
         udp,
+        tcp,
         raw,
+        shards,
         admin,
         started: Instant::now(),
         started_ms: unix_ms(),
         reload: LastReload::default(),
     });
-    let mut tasks = JoinSet::new();
     let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving = admin::serve(listener, Arc::clone(&facts) as Arc<dyn Subject>, stop_admin.clone());
     tasks.spawn(serve(ending(ADMIN.to_owned()), serving));
-    tasks.spawn(send(ending(UPLINK.to_owned()), uplink::run(uplink, finish.clone())));
+    tasks.spawn(until_end(ending(UPLINK.to_owned()), uplink::run(uplink, finish.clone())));
     announce(&facts);
-    Ok(Running { facts, batch, live, stop_shards, threads, tasks, finish, stop_admin, ended })
+    Ok(Running { facts, batch, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
 }
 
 /// A proxy at work.
@@ -138,6 +158,8 @@ pub struct Running {
     batch: Arc<ArcSwap<BatchSettings>>,
     live: Arc<ArcSwap<uplink::Live>>,
     stop_shards: Arc<AtomicBool>,
+    /// Door and connections end, and with them their shard.
+    stop_tcp: CancellationToken,
     /// Threads that have not been told to end.
     threads: usize,
     tasks: JoinSet<()>,
@@ -151,6 +173,11 @@ impl Running {
     /// Where flow is taken, in the order of the config.
     pub fn udp(&self) -> &[SocketAddr] {
         &self.facts.udp
+    }
+
+    /// Where IPFIX is taken over TCP, in the order of the config.
+    pub fn tcp(&self) -> &[SocketAddr] {
+        &self.facts.tcp
     }
 
     /// Where datagrams are taken that are forwarded unread, in the order of the config.
@@ -248,6 +275,7 @@ impl Running {
     pub async fn stop(mut self) {
         tracing::info!("Stopping: no more flow is taken");
         self.stop_shards.store(true, Ordering::Relaxed);
+        self.stop_tcp.cancel();
         let locally = self.config().shutdown.deadline.max(LOCAL_TIME);
         if tokio::time::timeout(locally, self.threads_ended()).await.is_err() {
             tracing::error!(
@@ -269,7 +297,7 @@ impl Running {
     async fn threads_ended(&mut self) {
         while self.threads > 0 {
             match self.ended.recv().await {
-                Some(name) if name != UPLINK && name != ADMIN => self.threads -= 1,
+                Some(name) if !TASKS.contains(&name.as_str()) => self.threads -= 1,
                 Some(_) => {}
                 None => return,
             }
@@ -321,8 +349,8 @@ async fn serve(ending: Ending, serving: impl Future<Output = io::Result<()>>) {
     drop(ending);
 }
 
-async fn send(ending: Ending, sending: impl Future<Output = ()>) {
-    sending.await;
+async fn until_end(ending: Ending, work: impl Future<Output = ()>) {
+    work.await;
     drop(ending);
 }
 
@@ -331,10 +359,17 @@ fn announce(facts: &Facts) {
     for udp in &facts.udp {
         tracing::info!(%udp, "Listening for NetFlow v5, v9 and IPFIX");
     }
+    for tcp in &facts.tcp {
+        tracing::info!(%tcp, "Listening for IPFIX over TCP");
+    }
     for raw in &facts.raw {
         tracing::info!(%raw, "Listening for datagrams to forward unread");
     }
-    if facts.udp.iter().chain(&facts.raw).all(|address| address.ip().to_canonical().is_loopback()) {
+    if [&facts.udp, &facts.tcp, &facts.raw]
+        .into_iter()
+        .flatten()
+        .all(|address| address.ip().to_canonical().is_loopback())
+    {
         tracing::warn!("Only this host can send here: no router reaches a loopback address");
     }
     tracing::info!("No list of exporters is configured: every sender is accepted");

@@ -2,6 +2,7 @@
 
 use crate::admin::{LastReload, Subject};
 use crate::config;
+use crate::ingest;
 use crate::metrics::{self, Ingest};
 use crate::proto;
 use crate::shard::{ExporterRow, ExporterView};
@@ -21,6 +22,7 @@ const SHOWN_EXPORTERS: usize = 1_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
     pub(super) ingest: Ingest,
+    pub(super) tcp: ingest::tcp::Metrics,
     pub(super) spool: spool::Metrics,
     pub(super) uplink: uplink::Metrics,
 }
@@ -30,6 +32,7 @@ impl Counters {
     pub(super) fn registry(&self) -> Registry {
         let mut registry = metrics::registry();
         self.ingest.register(&mut registry);
+        self.tcp.register(&mut registry);
         self.spool.register(&mut registry);
         self.uplink.register(&mut registry);
         registry
@@ -99,7 +102,10 @@ pub(super) struct Facts {
     pub(super) link: watch::Receiver<uplink::Link>,
     pub(super) exporters: Vec<ExporterView>,
     pub(super) udp: Vec<SocketAddr>,
+    pub(super) tcp: Vec<SocketAddr>,
     pub(super) raw: Vec<SocketAddr>,
+    /// Those of UDP.
+    pub(super) shards: usize,
     pub(super) admin: SocketAddr,
     pub(super) started: Instant,
     pub(super) started_ms: u64,
@@ -174,8 +180,10 @@ impl Subject for Facts {
             "uptime_seconds": self.started.elapsed().as_secs(),
             "listen": {
                 "udp": addresses(&self.udp),
+                "tcp": addresses(&self.tcp),
                 "raw": addresses(&self.raw),
-                "shards": self.exporters.len(),
+                "shards": self.shards,
+                "tcp_connections": self.counters.tcp.connections.get(),
             },
             "admin": self.admin.to_string(),
             "link": *self.link.borrow(),

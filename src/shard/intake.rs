@@ -4,8 +4,8 @@ use super::exporters::{Exporters, Share};
 use super::faults::{ChangeLog, FaultLog};
 use super::{BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
-use crate::flow::Run;
 use crate::flow::list::Named;
+use crate::flow::{Exporter, Run};
 use crate::ingest::Datagram;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
@@ -125,7 +125,8 @@ impl Intake {
         &self.exporters
     }
 
-    /// Takes a datagram that came to our `port` at `now`; `decoder` is `None` for one that is forwarded unread.
+    /// Takes a datagram, or a message of a connection, that came at `now`; `decoder` is `None` for one that is
+    /// forwarded unread, of which our `port` is told too.
     pub(super) fn datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -145,17 +146,32 @@ impl Intake {
             None => self.raw_datagram(datagram, port, now.unix_ms),
             Some(decoder) => match decoder.datagram(&now.arrival(datagram), datagram.bytes, self) {
                 Ok(()) => self.counts.accepted += 1,
-                Err(fault) => {
-                    self.metrics.datagrams_unreadable.add(fault.label(), 1);
-                    self.heard.faults += 1;
-                    self.fault = Some(fault);
-                }
+                Err(fault) => self.unread(fault),
             },
         }
+        self.note(datagram.exporter, now);
+    }
+
+    /// Counts what came over a connection and can be no message: as one that was received and could not be read.
+    pub(super) fn unreadable(&mut self, exporter: Exporter, fault: Fault, now: Moment) {
+        self.counts.received += 1;
+        self.heard = Share::default();
+        self.unread(fault);
+        self.note(exporter, now);
+    }
+
+    fn unread(&mut self, fault: Fault) {
+        self.metrics.datagrams_unreadable.add(fault.label(), 1);
+        self.heard.faults += 1;
+        self.fault = Some(fault);
+    }
+
+    /// Notes who sent what is done with.
+    fn note(&mut self, exporter: Exporter, now: Moment) {
         if let Some(fault) = self.fault.take() {
-            self.faults.log(fault, datagram.exporter, now.unix_ms);
+            self.faults.log(fault, exporter, now.unix_ms);
         }
-        self.exporters.heard(datagram.exporter, now.unix_ms, self.heard);
+        self.exporters.heard(exporter, now.unix_ms, self.heard);
     }
 
     fn raw_datagram(&mut self, datagram: &Datagram<'_>, port: u16, now: u64) {

@@ -1,6 +1,6 @@
 //! One thread's work: receive, decode, batch, hand to the spool. It shares nothing with other shards.
 //!
-//! What it receives from is a [`Source`]: `udp.rs`. What becomes of it is `intake.rs`'s.
+//! What it receives from is a [`Source`]: `udp.rs`, `tcp.rs`. What becomes of it is `intake.rs`'s.
 //!
 //! A shard never waits on disk, network or a lock that others hold for long: a full queue costs the batch, counted,
 //! and the next datagram is read.
@@ -8,12 +8,14 @@
 mod exporters;
 mod faults;
 mod intake;
+mod tcp;
 mod udp;
 
 pub use exporters::{ExporterRow, ExporterView};
 
 use crate::batch;
 use crate::ingest::Sockets;
+use crate::ingest::tcp::Inbox;
 use crate::metrics::Ingest;
 use crate::spool::Sender;
 use crate::wire::{self, Decoder};
@@ -22,6 +24,7 @@ use intake::{Close, Intake, Moment};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tcp::Tcp;
 use udp::Udp;
 
 /// When a batch is sealed.
@@ -59,6 +62,11 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// context's queue is what tells the spool that it has ended.
 pub fn run(sockets: Sockets, context: Context) {
     Shard::new(Udp::new(sockets, &context), context).run();
+}
+
+/// Runs the shard of all TCP connections until what fills `inbox` is gone; `context.stop` does not concern it.
+pub fn run_tcp(inbox: Inbox, context: Context) {
+    Shard::new(Tcp::new(inbox, &context), context).run();
 }
 
 /// What a shard reads from, with the decoders for it.

@@ -22,8 +22,28 @@ const TEMPLATE_SET: u16 = 2;
 const OPTIONS_TEMPLATE_SET: u16 = 3;
 const FIRST_DATA_SET: u16 = 256;
 const HEADER_BYTES: usize = 16;
+const VERSION: u16 = 10;
 const VERSION_BYTES: usize = 2;
 const ENTERPRISE_BIT: u16 = 0x8000;
+
+/// The length of the message that `bytes` begin with, as its header tells it; `None` while that is not there. What
+/// comes in a stream is cut by it (RFC 7011 10.4.3).
+///
+/// # Errors
+/// When no IPFIX message begins so: [`Fault::UnknownVersion`], [`Fault::MessageLength`].
+pub fn message_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    let mut cursor = Cursor::new(bytes);
+    match cursor.u16() {
+        Ok(VERSION) => {}
+        Ok(_) => return Err(Fault::UnknownVersion),
+        Err(Short) => return Ok(None),
+    }
+    match cursor.u16().map(usize::from) {
+        Ok(length @ HEADER_BYTES..) => Ok(Some(length)),
+        Ok(_) => Err(Fault::MessageLength),
+        Err(Short) => Ok(None),
+    }
+}
 
 /// Reads a message whose version has been read.
 pub(super) fn datagram(

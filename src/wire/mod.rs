@@ -45,6 +45,7 @@ mod v9;
 pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
 pub use hold::HoldLimits;
+pub use ipfix::message_length;
 pub use rate::ChangeLimits;
 pub use saved::{KeyBytes, Restored, Saved};
 pub use sequence::{Sequence, Step, Unit};

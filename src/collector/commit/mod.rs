@@ -22,7 +22,6 @@ mod group;
 mod lanes;
 
 use super::deaths::Deaths;
-use super::lines::limited;
 use super::marks::{Change, LaneKey, MarkStore};
 use super::metrics::Metrics;
 use super::registry::Registry;
@@ -30,6 +29,7 @@ use super::session::{Answer, Order, Outcome, Skip, Task};
 use super::sinks::{Sink, jsonl};
 use super::{lane, session};
 use crate::batch::{self, Kind};
+use crate::lines::limited;
 use crate::proto::reject::Reason;
 use crate::proto::skip::Reason as SkipReason;
 use crate::tls::Identity;

@@ -9,7 +9,7 @@
 
 use super::{Sink, SinkError, Taken};
 use crate::batch::Kind;
-use crate::collector::lines::limited;
+use crate::lines::limited;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

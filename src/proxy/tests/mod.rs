@@ -4,6 +4,8 @@ use super::*;
 use crate::tls::issue;
 use std::path::Path;
 
+mod tcp;
+
 fn written(folder: &Path, more: &str) -> Result<config::Proxy, Faults> {
     let text = format!(
         "[listen]\nudp = ['127.0.0.1:0', '127.0.0.1:0']\nraw = '127.0.0.1:0'\nshards = 2\n\

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 /// many were left out before it.
 macro_rules! limited {
     ($level:ident, $($line:tt)+) => {{
-        static LINES: $crate::collector::lines::Lines = $crate::collector::lines::Lines::new();
+        static LINES: $crate::lines::Lines = $crate::lines::Lines::new();
         if let Some(left_out) = LINES.next() {
             tracing::$level!(left_out, $($line)+);
         }
     }};
 }
-pub(super) use limited;
+pub(crate) use limited;
 
 /// Lines of one kind in one [`PERIOD`].
 const LINES: u32 = 10;
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// The limit of one kind of line; a static beside the line that it limits.
 #[derive(Debug)]
-pub(super) struct Lines(Mutex<State>);
+pub(crate) struct Lines(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -31,12 +31,12 @@ struct State {
 }
 
 impl Lines {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Mutex::new(State { since: None, lines: 0, left_out: 0 }))
     }
 
     /// Whether a line may be written now; if so, how many were left out before it.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         self.next_at(Instant::now())
     }
 

@@ -1,0 +1,128 @@
+//! What a shard reads from TCP: messages of many connections, with a decoder for each.
+//!
+//! A connection is a transport session, and templates belong to their session (RFC 7011 8): a decoder of its own
+//! knows no other connection's, and takes what it knows with it when the connection ends. Over TCP an exporter sends
+//! each template once, so no connection may push out another's either: each has its own, smaller limits.
+
+use super::intake::Intake;
+use super::{Clock, Context, Source, State};
+use crate::ingest::Datagram;
+use crate::ingest::tcp::{Content, Delivery, Inbox, Received, SessionId};
+use crate::metrics::Ingest;
+use crate::wire::{self, Decoder, HoldLimits};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Deliveries that one read takes at most.
+const MOST_DELIVERIES: usize = 64;
+
+/// What one connection may fill. All of them together ([`CONNECTIONS`](crate::ingest::tcp::CONNECTIONS)) come to what
+/// a UDP shard's one decoder may fill, and twice that in fields.
+const LIMITS: wire::Limits = wire::Limits {
+    domains: 256,
+    templates_per_domain: 4_096,
+    fields: 16_384,
+    // An address gets a quarter, and a connection has one address: 64 KiB.
+    hold: HoldLimits { max_bytes: 256 << 10, max_age: 35 * 60 * 1000 },
+};
+
+pub(super) struct Tcp {
+    inbox: Inbox,
+    settings: wire::Settings,
+    decoders: HashMap<SessionId, Decoder>,
+    /// What came while it waited.
+    next: Option<Delivery>,
+    is_over: bool,
+    /// Templates given up by connections that have ended.
+    evicted: u64,
+}
+
+impl Tcp {
+    pub(super) fn new(inbox: Inbox, context: &Context) -> Tcp {
+        let mut settings = context.wire;
+        // RFC 7011 8.1: withdrawals are for transports that keep what is sent in order.
+        settings.obey_withdrawals = true;
+        settings.limits = LIMITS;
+        Tcp { inbox, settings, decoders: HashMap::new(), next: None, is_over: false, evicted: 0 }
+    }
+
+    fn keep(&mut self, received: Received) {
+        match received {
+            Received::Delivery(delivery) => self.next = Some(delivery),
+            Received::Nothing => {}
+            Received::Over => self.is_over = true,
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery, clock: &Clock, intake: &mut Intake) {
+        let Delivery { session, exporter, content } = delivery;
+        let now = clock.now();
+        match content {
+            Content::Messages(messages) => {
+                let settings = self.settings;
+                let decoder = self.decoders.entry(session).or_insert_with(|| Decoder::new(settings));
+                for bytes in messages.iter() {
+                    let message = Datagram { exporter, bytes, truncated: false };
+                    intake.datagram(&message, 0, now, Some(&mut *decoder));
+                }
+            }
+            Content::Broken(fault) => intake.unreadable(exporter, fault, now),
+            Content::End(_place) => {
+                if let Some(decoder) = self.decoders.remove(&session) {
+                    self.forget(decoder, intake);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, mut decoder: Decoder, intake: &mut Intake) {
+        decoder.end(intake);
+        self.evicted += decoder.domains().evicted();
+    }
+}
+
+impl Source for Tcp {
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn read(&mut self, clock: &Clock, intake: &mut Intake) -> usize {
+        let mut taken = 0;
+        while taken < MOST_DELIVERIES {
+            if self.next.is_none() {
+                let received = self.inbox.take();
+                self.keep(received);
+            }
+            let Some(delivery) = self.next.take() else { break };
+            self.take(delivery, clock, intake);
+            taken += 1;
+        }
+        intake.flush_counts();
+        taken
+    }
+
+    fn pause(&mut self, taken: usize, longest: Duration) {
+        if taken == 0 && !self.is_over {
+            let received = self.inbox.wait(longest);
+            self.keep(received);
+        }
+    }
+
+    fn tick(&mut self, clock: &Clock, intake: &mut Intake, _metrics: &Ingest) {
+        for decoder in self.decoders.values_mut() {
+            decoder.tick(clock.elapsed_ms(), intake);
+        }
+    }
+
+    /// Door and connections are gone: each has told its end.
+    fn end(&mut self, _clock: &Clock, intake: &mut Intake) {
+        for (_, decoder) in std::mem::take(&mut self.decoders) {
+            self.forget(decoder, intake);
+        }
+    }
+
+    fn state(&self) -> State {
+        let gone = State { evicted: self.evicted, ..State::default() };
+        self.decoders.values().fold(gone, |state, decoder| state + decoder)
+    }
+}
