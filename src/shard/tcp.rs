@@ -9,7 +9,7 @@ use super::{Clock, Context, Source, State};
 use crate::ingest::Datagram;
 use crate::ingest::tcp::{Content, Delivery, Inbox, Received, SessionId};
 use crate::metrics::Ingest;
-use crate::wire::{self, Decoder, HoldLimits};
+use crate::wire::{self, ChangeLimits, Decoder, HoldLimits};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -22,8 +22,12 @@ const LIMITS: wire::Limits = wire::Limits {
     domains: 256,
     templates_per_domain: 4_096,
     fields: 16_384,
+    senders: 256,
     // An address gets a quarter, and a connection has one address: 64 KiB.
     hold: HoldLimits { max_bytes: 256 << 10, max_age: 35 * 60 * 1000 },
+    // Nothing of it is written to disk, an exporter changes no templates but its own, and one that was not taken would
+    // not come again.
+    changes: ChangeLimits { burst: u32::MAX, per_second: u32::MAX },
 };
 
 pub(super) struct Tcp {
