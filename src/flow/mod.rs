@@ -32,6 +32,7 @@ impl Field {
 pub mod element;
 pub mod json;
 pub mod list;
+pub mod packet;
 pub mod record;
 pub mod time;
 
