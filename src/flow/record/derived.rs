@@ -6,8 +6,10 @@
 //! | `flowEndMilliseconds` | 155, 157, 151, 159, 21 |
 //! | `timeQuality`, only beside a time from 21 or 22 | `exporter`: the exporter said when it started (160 in the record, or the run's boot time); `header`: export time less uptime; `export`: neither is known, so the flow ended at the export time |
 //! | `samplingRate`, `samplingSource`, not in options and counters | `record`: 34, 50, (305 + 306) / 305, 310 / 309; else the run's |
+//! | what the headers of a sampled packet say | 315, 104, 313, 316: `packets` |
 //! | `ingressInterfaceName`, `egressInterfaceName` | the batch's interface table by 10, 14 |
 
+use super::packets::Section;
 use super::{is_element, sampling_name};
 use crate::batch::read::{Group, Interface, Run};
 use crate::flow::json::{self, unsigned, unsigned_64};
@@ -86,6 +88,7 @@ pub(super) struct Derivation {
     size_and_population: Option<(usize, usize)>,
     ingress: Option<usize>,
     egress: Option<usize>,
+    section: Option<Section>,
 }
 
 /// A time in milliseconds since 1970, and what says how good it is, if it comes from an uptime.
@@ -115,12 +118,16 @@ impl Derivation {
             size_and_population: column(309).zip(column(310)),
             ingress: column(10),
             egress: column(14),
+            section: Section::of(&columns),
         }
     }
 
     /// Appends what is known, each as `,"key":value`.
     pub(super) fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, names: &Names) {
         let row = Row { derivation: self, group, run, record };
+        if let Some(section) = &self.section {
+            section.write(out, group, record);
+        }
         let mut quality = None;
         for (end, sources) in [(&START, &self.start), (&END, &self.end)] {
             let time = sources.iter().find_map(|&(column, via)| row.time(column, via));

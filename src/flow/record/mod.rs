@@ -20,6 +20,7 @@
 
 mod derived;
 mod lists;
+mod packets;
 
 use super::Field;
 use super::json::{self, Format};

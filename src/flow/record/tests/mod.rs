@@ -8,6 +8,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 mod lists;
+mod packets;
 mod quirks;
 
 /// A column with the same value in all records.
