@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! datagrams received = accepted + truncated + unreadable (reason)
-//! sets in accepted   = decoded + undecoded (reason)
+//! sets in accepted   = decoded + undecoded (reason) + unknown samples
 //! records decoded    = dropped (reason) + in the open batch + batched
 //! raw accepted       = raw dropped (reason) + in the open batch + raw batched
 //! ```
@@ -80,6 +80,8 @@ pub struct Ingest {
     pub sets_undecoded: Labelled,
     /// Bytes of those.
     pub set_bytes_undecoded: Counter,
+    /// Samples of sFlow of kinds not known.
+    pub samples_unknown: Counter,
     /// Sets held now until their template comes.
     pub sets_held: Gauge,
     /// Bytes that they count.
@@ -126,15 +128,17 @@ pub struct Ingest {
 
 impl Ingest {
     /// Why nothing of a datagram could be read: labels of [`crate::wire::Fault`].
-    pub const UNREADABLE: [&str; 3] = ["short_header", "unknown_version", "message_length"];
+    pub const UNREADABLE: [&str; 4] = ["short_header", "unknown_version", "message_length", "agent_address"];
     /// Why a set, or a template in it, could not be decoded: the other labels.
-    pub const UNDECODED: [&str; 12] = [
+    pub const UNDECODED: [&str; 14] = [
         "count",
         "set_length",
         "reserved_set",
         "no_template",
         "hold_full",
         "record_length",
+        "sample_length",
+        "sample_record",
         "short_template",
         "template_id",
         "empty_template",
@@ -165,6 +169,7 @@ impl Ingest {
             sets_decoded: Counter::default(),
             sets_undecoded: Labelled::new("reason", &Self::UNDECODED),
             set_bytes_undecoded: Counter::default(),
+            samples_unknown: Counter::default(),
             sets_held: Gauge::default(),
             set_bytes_held: Gauge::default(),
             records_decoded: Counter::default(),
@@ -243,6 +248,7 @@ impl Ingest {
         counter(into, "sets_decoded", "Sets decoded whole", &self.sets_decoded);
         labelled(into, "sets_undecoded", "Sets not decoded, by reason", &self.sets_undecoded);
         counter(into, "sets_undecoded_bytes", "Bytes of those", &self.set_bytes_undecoded);
+        counter(into, "samples_unknown", "Samples of sFlow of kinds not known", &self.samples_unknown);
         gauge(into, "sets_held", "Sets held until their template comes", &self.sets_held);
         gauge(into, "sets_held_bytes", "Bytes that they take", &self.set_bytes_held);
         counter(into, "records_decoded", "Records decoded", &self.records_decoded);

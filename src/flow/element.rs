@@ -3,12 +3,14 @@
 //! | table | what | shown |
 //! |---|---|---|
 //! | `elements` | IANA's registry, whole | its names are the keys of JSON lines ([`Field::name`]) |
+//! | `sflow_elements` | what sFlow says and IANA's registry has no element for | the same |
 //! | `vendor_elements` | elements of enterprises and numbers that vendors use in NetFlow v9, from sources that it names | for people ([`Field::title`]): keys stay `e<PEN>.<ID>` and `ie<ID>` |
 //!
 //! This is their form, the look-up, and the names of fields that are in neither.
 
 use super::Field;
 use super::elements::ELEMENTS;
+use super::sflow_elements::{self, SFLOW};
 use super::vendor_elements::VENDORS;
 
 /// The enterprise number that marks the reverse direction of an IANA element (RFC 5103 section 6.1).
@@ -146,16 +148,21 @@ fn find_of_vendor(enterprise: u32, id: u16) -> Option<(&'static Vendor, &'static
 }
 
 impl Field {
-    /// The registry's element that tells how the field is read: its own, or the one whose reverse direction it is.
+    /// The element that tells how the field is read: the registry's or sFlow's own, or the one whose reverse
+    /// direction it is.
     pub fn element(self) -> Option<&'static Element> {
-        if matches!(self.enterprise, 0 | REVERSE) { find(self.element) } else { None }
+        match self.enterprise {
+            0 | REVERSE => find(self.element),
+            SFLOW => sflow_elements::find(self.element),
+            _ => None,
+        }
     }
 
-    /// What the field is called: the registry's name, `reverse<Name>` for the reverse direction, `ie<ID>` for
-    /// elements that the registry does not have, `e<PEN>.<ID>` for those of enterprises.
+    /// What the field is called: the registry's or sFlow's name, `reverse<Name>` for the reverse direction, `ie<ID>`
+    /// for elements that the registry does not have, `e<PEN>.<ID>` for those of enterprises.
     pub fn name(self) -> String {
         match (self.enterprise, self.element()) {
-            (0, Some(element)) => element.name.to_owned(),
+            (0 | SFLOW, Some(element)) => element.name.to_owned(),
             (0, None) => format!("ie{}", self.element),
             (_, Some(element)) => reversed(element.name),
             (enterprise, None) => format!("e{enterprise}.{}", self.element),

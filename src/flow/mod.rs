@@ -39,7 +39,9 @@ pub mod time;
 mod elements;
 mod layout;
 mod run;
+mod sflow_elements;
 mod vendor_elements;
 
 pub use layout::{Layout, Placed, Slot};
 pub use run::Run;
+pub use sflow_elements::SFLOW;

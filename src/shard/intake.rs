@@ -318,6 +318,10 @@ impl Output for Intake {
         self.counts.sets += 1;
     }
 
+    fn unknown_sample(&mut self, _place: Place) {
+        self.metrics.samples_unknown.inc();
+    }
+
     fn held(&mut self, _place: Place) {
         self.counts.held += 1;
     }

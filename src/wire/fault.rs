@@ -14,7 +14,10 @@ pub enum Fault {
     /// An IPFIX message says that it is longer than the datagram, or shorter than its header.
     #[error("the message's length does not fit the datagram")]
     MessageLength,
-    /// A v5 header promises other records than the datagram holds; those that are there are taken.
+    /// An sFlow agent's address is of no family known.
+    #[error("the agent's address is of no family known")]
+    AgentAddress,
+    /// A header of NetFlow v1, v5, v7 or sFlow promises other records or samples than the datagram holds; those that are there are taken.
     #[error("the header's count does not fit the datagram")]
     Count,
     /// A set says that it is shorter than its header or longer than what is left.
@@ -32,6 +35,12 @@ pub enum Fault {
     /// A record of variable length runs over the end of its set; those before it are taken.
     #[error("a record runs over the end of its set")]
     RecordLength,
+    /// An sFlow sample says that it is longer than what is left; records of it that are there are taken.
+    #[error("the sample's length does not fit the datagram")]
+    SampleLength,
+    /// A record runs over the end of its sFlow sample, or there are more of them than are kept; others are taken.
+    #[error("the sample's records do not fit it")]
+    SampleRecord,
     /// A template ends before its fields do.
     #[error("the template ends before its fields do")]
     ShortTemplate,
@@ -54,16 +63,19 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for counters to be registered at start.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 18] = [
         Fault::ShortHeader,
         Fault::UnknownVersion,
         Fault::MessageLength,
+        Fault::AgentAddress,
         Fault::Count,
         Fault::SetLength,
         Fault::ReservedSet,
         Fault::NoTemplate,
         Fault::HoldFull,
         Fault::RecordLength,
+        Fault::SampleLength,
+        Fault::SampleRecord,
         Fault::ShortTemplate,
         Fault::TemplateId,
         Fault::EmptyTemplate,
@@ -78,12 +90,15 @@ impl Fault {
             Fault::ShortHeader => "short_header",
             Fault::UnknownVersion => "unknown_version",
             Fault::MessageLength => "message_length",
+            Fault::AgentAddress => "agent_address",
             Fault::Count => "count",
             Fault::SetLength => "set_length",
             Fault::ReservedSet => "reserved_set",
             Fault::NoTemplate => "no_template",
             Fault::HoldFull => "hold_full",
             Fault::RecordLength => "record_length",
+            Fault::SampleLength => "sample_length",
+            Fault::SampleRecord => "sample_record",
             Fault::ShortTemplate => "short_template",
             Fault::TemplateId => "template_id",
             Fault::EmptyTemplate => "empty_template",

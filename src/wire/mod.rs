@@ -10,12 +10,13 @@
 //! | `saved.rs` | what of that outlives the process, as bytes | `proto/flowproxy/state/v1/` |
 //! | `rate.rs` | how many templates an exporter may change | |
 //! | `hold.rs` | data whose template has not been heard | RFC 3954 9, RFC 7011 9 |
-//! | `v5.rs` | NetFlow v5 | Cisco, "NetFlow Export Datagram Format" |
+//! | `v1.rs`, `v5.rs`, `v7.rs`; `fixed.rs` is what they share | NetFlow v1, v5 and v7 | Cisco, "NetFlow Export Datagram Format" |
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
 //! | `ipfix.rs` | IPFIX | RFC 7011 |
 //! | `lists.rs` | which templates lists inside records name | RFC 6313 |
 //! | `sequence.rs` | what sequence numbers tell | RFC 7011 10.3.2 |
 //! | `track.rs` | what is known of senders without being told | |
+//! | `sflow/` | sFlow v5 | sFlow.org, "sFlow Version 5" |
 //! | `sets.rs` | what v9 and IPFIX share: walking data sets, and what becomes of held ones | |
 //!
 //! | if | then |
@@ -29,6 +30,7 @@
 mod cursor;
 mod domain;
 mod fault;
+mod fixed;
 mod generations;
 mod hold;
 mod ipfix;
@@ -37,9 +39,12 @@ mod rate;
 mod saved;
 mod sequence;
 mod sets;
+mod sflow;
 mod template;
 mod track;
+mod v1;
 mod v5;
+mod v7;
 mod v9;
 
 pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
@@ -49,6 +54,7 @@ pub use ipfix::message_length;
 pub use rate::ChangeLimits;
 pub use saved::{KeyBytes, Restored, Saved};
 pub use sequence::{Sequence, Step, Unit};
+pub use sflow::{Record, Records, Sample, Source};
 pub use template::Template;
 pub use track::{Sender, Track, Wait};
 
@@ -133,8 +139,9 @@ pub struct Withdrawal {
 
 /// What a decoder tells of a datagram.
 ///
-/// Each set of a datagram ends in exactly one of [`set`](Output::set) and [`fault`](Output::fault); a held one does so
-/// later, between two calls of [`resume`](Output::resume). Templates inside a set may have faults of their own.
+/// Each set of a datagram ends in exactly one of [`set`](Output::set), [`fault`](Output::fault) and, if it is a sample of
+/// sFlow, [`unknown_sample`](Output::unknown_sample); a held one does so later, between two calls of
+/// [`resume`](Output::resume). Templates inside a set may have faults of their own.
 pub trait Output {
     /// The datagram in hand has a header that can be read, and this is what it says of all that follows.
     fn header(&mut self, _run: &Run) {}
@@ -158,8 +165,15 @@ pub trait Output {
     /// Templates were withdrawn by their exporter.
     fn withdrawn(&mut self, _withdrawal: &Withdrawal) {}
 
-    /// A set was read whole. v5's records are one set.
+    /// A set was read whole. The records of NetFlow v1, v5 and v7 are one set, each sample of sFlow is one.
     fn set(&mut self);
+
+    /// A sample of sFlow gives a record, as it came. The record itself comes with [`records`](Output::records), at the
+    /// datagram's end at the latest; samples and their records come in the same order.
+    fn sample(&mut self, _sample: &Sample<'_>) {}
+
+    /// A sample of sFlow is of a kind not known, and was left out; its exporter is not to blame.
+    fn unknown_sample(&mut self, _place: Place) {}
 
     /// A set is held until its template comes.
     fn held(&mut self, _place: Place) {}
@@ -221,9 +235,18 @@ pub struct Decoder {
     tracks: Tracks,
     notes: Notes,
     changes: Changes,
-    v5: Template,
+    fixed: Fixed,
+    samples: sflow::Samples,
     ends: Vec<u32>,
     named: Vec<Named>,
+}
+
+/// The templates of protocols that have none.
+#[derive(Debug)]
+struct Fixed {
+    v1: v1::Layouts,
+    v5: Template,
+    v7: Template,
 }
 
 impl Decoder {
@@ -236,7 +259,8 @@ impl Decoder {
             tracks: Tracks::new(settings.limits.senders),
             notes: Notes::default(),
             changes: Changes::new(settings.limits.changes),
-            v5: v5::template(),
+            fixed: Fixed { v1: v1::Layouts::default(), v5: v5::template(), v7: v7::template() },
+            samples: sflow::Samples::default(),
             ends: Vec::new(),
             named: Vec::new(),
         }
@@ -277,9 +301,12 @@ impl Decoder {
         self.domains.advance(arrival.received);
         let mut cursor = Cursor::new(bytes);
         match cursor.u16().map_err(|_| Fault::ShortHeader)? {
+            1 => v1::datagram(self, arrival, cursor, output),
             5 => v5::datagram(self, arrival, cursor, output),
+            7 => v7::datagram(self, arrival, cursor, output),
             9 => v9::datagram(self, arrival, cursor, output),
             10 => ipfix::datagram(self, arrival, cursor, output),
+            sflow::VERSION_HIGH => sflow::datagram(self, arrival, cursor, output),
             _ => Err(Fault::UnknownVersion),
         }
     }

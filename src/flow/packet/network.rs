@@ -25,7 +25,8 @@ pub struct Ip {
 }
 
 impl Ip {
-    fn new(is_v6: bool) -> Ip {
+    /// A header of which no more is known than its version.
+    pub fn new(is_v6: bool) -> Ip {
         Ip {
             is_v6,
             tos: None,
