@@ -67,8 +67,7 @@ impl Samples {
         if start.rate > 0 {
             let (sampling_rate, sampling_source) = (start.rate, SamplingSource::Sample);
             let (carries_rate, names_sampler) = (false, false);
-            self.notes.data =
-                Some(DataNotes { sampling_rate, sampling_source, carries_rate, names_sampler });
+            self.notes.data = Some(DataNotes { sampling_rate, sampling_source, carries_rate, names_sampler });
         }
     }
 }
@@ -93,11 +92,12 @@ pub(super) fn datagram(
     let state = &mut decoder.samples;
     state.notes = Notes::default();
     let mut left = head.samples;
-    while let Some(after) = left.checked_sub(1) {
-        if cursor.left() == 0 || !next(state, &head, &mut cursor, after, output) {
-            break;
+    while left > 0 {
+        match next(state, &head, &mut cursor, left - 1, output) {
+            Next::Read => left -= 1,
+            Next::None => break,
+            Next::Cut => left = 0,
         }
-        left = after;
     }
     state.rows.flush(&head.run, output);
     if left > 0 || cursor.rest().iter().any(|byte| *byte != 0) {
@@ -122,16 +122,26 @@ fn head(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<Head, Fault> {
     Ok(Head { agent, run, samples })
 }
 
-/// Reads the next sample, behind which `after` others are said to come. False: nothing can be read behind it.
+/// What became of the next sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Read,
+    /// It reaches past the end, and so nothing is behind it.
+    Cut,
+    /// There is none.
+    None,
+}
+
+/// Reads the next sample, behind which `after` others are said to come.
 fn next(
     state: &mut Samples,
     head: &Head,
     cursor: &mut Cursor<'_>,
     after: u32,
     output: &mut impl Output,
-) -> bool {
+) -> Next {
     const HEADER_BYTES: usize = 8;
-    let Some((format, length, rest)) = sample::header(cursor.rest()) else { return false };
+    let Some((format, length, rest)) = sample::header(cursor.rest()) else { return Next::None };
     let content = Content { rest, length: length.min(rest.len()), after };
     let is_short = length > rest.len();
     let read = match Start::read(format, content.cursor()) {
@@ -151,7 +161,7 @@ fn next(
         End::Whole => output.set(),
         End::Unknown => output.unknown_sample(Place { offset: at, bytes: read.bytes }),
     }
-    !is_short
+    if is_short { Next::Cut } else { Next::Read }
 }
 
 /// Where a sample lies.
@@ -179,7 +189,7 @@ impl<'a> Content<'a> {
                 0 => rest.is_empty(),
                 _ => {
                     let (format, length, rest) = sample::header(rest)?;
-                    Start::kind(format).is_some() && length <= rest.len()
+                    Start::kind(format).is_some() && (Start::LEAST..=rest.len()).contains(&length)
                 }
             };
             follows.then_some(())
@@ -248,3 +258,6 @@ fn sample(
         return Read { bytes: content.length, end };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,6 +88,9 @@ fn expanded_source(cursor: &mut Cursor<'_>) -> Result<Source, Short> {
 }
 
 impl Start {
+    /// Bytes of the shortest, that of a compact counter sample.
+    pub(super) const LEAST: usize = 12;
+
     /// What samples of the format give; `None` for formats not known.
     pub(super) fn kind(data_format: u32) -> Option<RecordKind> {
         match data_format {
