@@ -90,6 +90,28 @@ fn assert_same(rig: &Rig, theirs: &[Seen]) {
     assert_eq!(ours, theirs, "every flow");
 }
 
+/// What softflowd meters of a capture comes over TCP as it comes over UDP, where nfcapd shows it.
+#[test]
+fn softflowd_in_ipfix_over_tcp() {
+    if let Some(tool) = probes::missing(&["softflowd", "nfcapd", "nfdump"]) {
+        return skipped("softflowd_in_ipfix_over_tcp", &format!("{tool} is not installed"));
+    }
+    let rig = Rig::new();
+    let capture = rig.path("traffic.pcap");
+    let octets = write_traffic(&capture, &TRAFFIC);
+    let (collector, proxy) = (rig.jsonl_collector(), rig.proxy_listening("tcp = [\"127.0.0.1:0\"]"));
+    let nfcapd = Nfcapd::start(rig.path("nfcapd"));
+    probes::softflowd(&rig.path(""), &capture, nfcapd.address, "10");
+    let theirs = nfcapd.finish();
+    assert_eq!(sums(&theirs).2, octets as u64, "softflowd and nfcapd account for every byte");
+
+    probes::softflowd_over_tcp(&rig.path(""), &capture, proxy.logged_address("tcp"), "10");
+    assert_same(&rig, &theirs);
+    proxy.assert_ledger();
+    finish(collector, proxy);
+    assert_same(&rig, &theirs);
+}
+
 fn finish(collector: End, proxy: End) {
     assert!(proxy.process.terminate().success(), "the proxy ends cleanly");
     assert!(collector.process.terminate().success(), "the collector ends cleanly");

@@ -167,21 +167,19 @@ fn kernel_queue(port: u16) -> Option<u64> {
 
 /// Lets softflowd meter a capture and export to `target` as `version`; ends when all is exported.
 pub fn softflowd(folder: &Path, capture: &Path, target: SocketAddr, version: &str) {
+    softflowd_over("udp", folder, capture, target, version);
+}
+
+/// The same over a connection.
+pub fn softflowd_over_tcp(folder: &Path, capture: &Path, target: SocketAddr, version: &str) {
+    softflowd_over("tcp", folder, capture, target, version);
+}
+
+fn softflowd_over(transport: &str, folder: &Path, capture: &Path, target: SocketAddr, version: &str) {
     let mut command = tool("softflowd");
-    command.args([
-        "-d",
-        "-a",
-        "-c",
-        "none",
-        "-v",
-        version,
-        "-t",
-        "maxlife=1h",
-        "-n",
-        &target.to_string(),
-        "-p",
-    ]);
-    run_tool(command.arg(folder.join("softflowd.pid")).arg("-r").arg(capture));
+    command.args(["-d", "-a", "-c", "none", "-t", "maxlife=1h", "-P", transport, "-v", version]);
+    command.args(["-n", &target.to_string(), "-p"]).arg(folder.join("softflowd.pid"));
+    run_tool(command.arg("-r").arg(capture));
 }
 
 /// Lets pmacctd's probe meter a capture and export to `target` as `version`; ends when all is exported.
