@@ -1,10 +1,8 @@
-//! Datagrams of every form in commented hex, every shorter prefix of them, and mutations of them.
+//! Datagrams of every form in commented hex. Every shorter prefix of such, and mutations, are in `tests/mutations.rs`.
 
 use super::*;
 use crate::flow::Field;
 use crate::proto::{BootQuality, Protocol, RecordKind, SamplingSource, TemplateSource};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 /// What a datagram gave.
 #[derive(Debug, Default, PartialEq)]
@@ -502,46 +500,4 @@ fn the_runs_say_where_their_times_and_rates_come_from() {
     assert_eq!((run.protocol, run.received), (Protocol::NetflowV5, 1_700_000_000_000));
     assert_eq!((run.boot_time, run.boot_quality), (1_699_960_189_500, BootQuality::Header));
     assert_eq!((run.sampling_rate, run.sampling_source), (100, SamplingSource::Header));
-}
-
-#[test]
-fn every_shorter_prefix_is_survived() {
-    for text in [V5, V9, IPFIX] {
-        let bytes = hex(text);
-        let whole = decode(&mut obedient(), &bytes).map_or(0, |got| got.records.len());
-        for length in 0..bytes.len() {
-            if let Ok(got) = decode(&mut obedient(), &bytes[..length]) {
-                assert!(got.records.len() <= whole.max(2));
-            }
-        }
-    }
-}
-
-/// Seeded mutations of good datagrams at one decoder with all its state: no panic, and never more records than
-/// bytes.
-#[test]
-fn mutations_are_survived() {
-    let rounds = std::env::var("FLOWPROXY_MUTATIONS").map_or(60_000, |rounds| rounds.parse().unwrap());
-    let mut rng = StdRng::seed_from_u64(0x5eed);
-    let mut decoder = obedient();
-    let good: Vec<Vec<u8>> = [V5, V9, IPFIX].iter().map(|text| hex(text)).collect();
-    for _ in 0..rounds {
-        let mut bytes = good[rng.random_range(0..good.len())].clone();
-        for _ in 0..rng.random_range(0..8) {
-            let at = rng.random_range(2..bytes.len());
-            match rng.random_range(0..4) {
-                0 => bytes[at] = rng.random(),
-                1 => bytes[at] ^= 1 << rng.random_range(0..8),
-                2 => bytes[at] = [0, 1, 255][rng.random_range(0..3usize)],
-                _ => bytes.truncate(at.max(3)),
-            }
-        }
-        if rng.random_bool(0.7) && bytes[1] == 10 && bytes.len() > 4 {
-            let length = bytes.len() as u16;
-            bytes[2..4].copy_from_slice(&length.to_be_bytes());
-        }
-        if let Ok(got) = decode(&mut decoder, &bytes) {
-            assert!(got.records.len() <= bytes.len());
-        }
-    }
 }

@@ -1,0 +1,230 @@
+//! What is fuzzed: one function each, which takes any bytes and panics when a promise is broken.
+//!
+//! `fuzz_targets/` gives them to cargo-fuzz; `tests/mutations.rs` gives them mutations of the [`seeds`] inside
+//! `cargo test`. What the promises are stands in [`witness`].
+
+pub mod seeds;
+pub mod witness;
+
+use flowproxy::batch::read;
+use flowproxy::capture::{Capture, Next};
+use flowproxy::flow::{Exporter, Field, Layout};
+use flowproxy::proto::{Codec, Protocol, RecordKind};
+use flowproxy::wire::{Arrival, Decoder, DomainKey, HoldLimits, Limits, Settings};
+use std::io::Cursor;
+use std::net::IpAddr;
+use witness::Witness;
+
+/// Takes any bytes.
+pub type Entry = fn(&[u8]);
+
+/// Every entry by the name of its target.
+pub const ALL: [(&str, Entry); 6] = [
+    ("v5", v5),
+    ("v9", v9),
+    ("ipfix", ipfix),
+    ("stateful", stateful),
+    ("batch", batch),
+    ("capture", capture),
+];
+
+/// A NetFlow v5 datagram.
+pub fn v5(data: &[u8]) {
+    of_version(5, data);
+}
+
+/// A NetFlow v9 datagram.
+pub fn v9(data: &[u8]) {
+    of_version(9, data);
+}
+
+/// An IPFIX message.
+pub fn ipfix(data: &[u8]) {
+    of_version(10, data);
+}
+
+/// A datagram of this version whatever it says, read twice: the second time with what the first one told.
+fn of_version(version: u16, data: &[u8]) {
+    let mut bytes = data.to_vec();
+    bytes.truncate(usize::from(u16::MAX));
+    for (to, from) in bytes.iter_mut().zip(version.to_be_bytes()) {
+        *to = from;
+    }
+    // A message that says to be longer than it is would be refused, and nothing learnt.
+    if let ([_, _, high, low, ..], 10) = (&mut bytes[..], version)
+        && usize::from(u16::from_be_bytes([*high, *low])) > data.len()
+    {
+        [*high, *low] = (data.len() as u16).to_be_bytes();
+    }
+    let mut decoder = Decoder::new(Settings::default());
+    let mut witness = Witness::default();
+    for number in 0..2 {
+        let exporter = Exporter { address: IpAddr::from([192, 0, 2, 1]), port: 2055 };
+        let arrival = Arrival { exporter, received: RECEIVED, elapsed: number, number };
+        witness.datagram(&mut decoder, &arrival, &bytes);
+    }
+    witness.end(&mut decoder);
+    witness.read_back();
+}
+
+/// 2023-11-14, in milliseconds since 1970.
+const RECEIVED: u64 = 1_700_000_000_000;
+
+/// A course of events at one decoder, as the bytes say:
+///
+/// ```text
+/// settings (bits: 1 withdrawals are obeyed, 2 changes are noted, 4 small limits), then events:
+/// 0..=9  sender, time that went by (2, in 10 ms), length (2), datagram
+/// 10     time that went by (2, in 10 ms), then a look at what is held
+/// 11     the batch is read back
+/// 12     sender, protocol (even: v9), domain, id - 256, fields, { element, width } ...: a template is restored, at first
+/// 13     changes are taken
+/// 14     the decoder is ended
+/// sender: 2 bits address, 2 bits port
+/// ```
+pub fn stateful(data: &[u8]) {
+    let mut script = Script(data);
+    let flags = script.u8();
+    let limits = Limits {
+        domains: 4,
+        templates_per_domain: 4,
+        fields: 200,
+        senders: 4,
+        hold: HoldLimits { max_bytes: 4_096, max_age: 20_000 },
+    };
+    let limits = if flags & 4 == 0 { Limits::default() } else { limits };
+    let mut decoder = Decoder::new(Settings { obey_withdrawals: flags & 1 == 1, limits });
+    if flags & 2 == 2 {
+        decoder.note_changes();
+    }
+    let mut witness = Witness::default();
+    let (mut elapsed, mut number) = (0, 0);
+    while !script.0.is_empty() {
+        match script.u8() % 15 {
+            0..=9 => {
+                let exporter = script.exporter();
+                elapsed += script.time();
+                number += 1;
+                let arrival = Arrival { exporter, received: RECEIVED + elapsed, elapsed, number };
+                let bytes = script.datagram();
+                witness.datagram(&mut decoder, &arrival, bytes);
+            }
+            10 => {
+                elapsed += script.time();
+                witness.tick(&mut decoder, elapsed);
+            }
+            11 => witness.read_back(),
+            // As at the start of a proxy: before anything is heard.
+            12 if number == 0 => restore(&mut script, &mut decoder, &mut witness),
+            12 => {}
+            13 => drop(decoder.take_changed()),
+            _ => witness.end(&mut decoder),
+        }
+        assert!(decoder.domains().len() <= limits.domains);
+        assert!(decoder.held().1 <= limits.hold.max_bytes);
+    }
+    witness.end(&mut decoder);
+    witness.read_back();
+}
+
+fn restore(script: &mut Script<'_>, decoder: &mut Decoder, witness: &mut Witness) {
+    let exporter = script.exporter();
+    let protocol = if script.u8().is_multiple_of(2) { Protocol::NetflowV9 } else { Protocol::Ipfix };
+    let domain = u32::from(script.u8());
+    let id = 256 + u16::from(script.u8());
+    let count = script.u8() % 8;
+    let mut fields = vec![Field { enterprise: 0, element: 1, width: 4 }];
+    fields.extend((0..count).map(|_| Field {
+        enterprise: 0,
+        element: u16::from(script.u8()),
+        width: u16::from(script.u8()),
+    }));
+    let layout = || Layout::packed(RecordKind::Data, 0, false, &fields);
+    witness.restored((exporter, protocol, domain, id), &layout());
+    decoder.restore(DomainKey { exporter, protocol, domain }, id, layout());
+}
+
+/// A payload as a collector gets it: its codec, then its bytes. Reading it neither panics nor grows without bound,
+/// and what it accepts can be written as JSON.
+pub fn batch(data: &[u8]) {
+    /// A plain payload that expands to more takes longer than a fuzzer should wait for.
+    const MOST_VALUES: u64 = 1 << 16;
+    let Some((first, payload)) = data.split_first() else { return };
+    let (codec, size) = match first % 2 {
+        0 => (Codec::Plain, payload.len() as u32),
+        _ => (Codec::Zstd, 1 << 20),
+    };
+    let Ok(batch) = read::open(codec, size, payload) else { return };
+    assert_eq!(batch.counts().values().sum::<u64>(), batch.records());
+    if batch.records() > MOST_VALUES {
+        return;
+    }
+    for group in &batch.groups {
+        for (column, record) in
+            (0..group.columns.len()).flat_map(|c| (0..group.records()).map(move |r| (c, r)))
+        {
+            let value = group.value(column, record);
+            let width = group.columns[column].field.width;
+            assert!(width == Field::VARIABLE || value.len() == usize::from(width));
+        }
+    }
+    witness::write_json(&batch);
+}
+
+/// A file of packets: what is found lies in the file, and there is no more of it than packets.
+pub fn capture(data: &[u8]) {
+    let Ok(mut capture) = Capture::new("fuzz".to_owned(), Box::new(Cursor::new(data.to_vec()))) else {
+        return;
+    };
+    let (mut found, mut bytes) = (0, 0);
+    while let Ok(next) = capture.read() {
+        match next {
+            Next::Datagram(datagram) => {
+                found += 1;
+                bytes += datagram.bytes.len();
+            }
+            Next::Dry => {}
+            Next::End => break,
+        }
+    }
+    let counts = capture.counts();
+    assert_eq!(counts.datagrams, found);
+    assert!(bytes <= data.len());
+}
+
+/// Bytes as instructions; when they end there are zeros.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn u8(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_be_bytes([self.u8(), self.u8()])
+    }
+
+    fn time(&mut self) -> u64 {
+        u64::from(self.u16()) * 10
+    }
+
+    fn exporter(&mut self) -> Exporter {
+        let bits = self.u8();
+        let address = match bits & 3 {
+            0 => IpAddr::from([127, 0, 0, 1]),
+            1 => IpAddr::from([192, 0, 2, 1]),
+            2 => IpAddr::from([192, 0, 2, 2]),
+            _ => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1u16]),
+        };
+        Exporter { address, port: 1_000 + u16::from(bits >> 2 & 3) }
+    }
+
+    fn datagram(&mut self) -> &'a [u8] {
+        let length = usize::from(self.u16()).min(self.0.len());
+        let (datagram, rest) = self.0.split_at(length);
+        self.0 = rest;
+        datagram
+    }
+}
