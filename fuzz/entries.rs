@@ -8,9 +8,9 @@ pub mod witness;
 
 use flowproxy::batch::read;
 use flowproxy::capture::{Capture, Next};
-use flowproxy::flow::{Exporter, Field, Layout};
-use flowproxy::proto::{Codec, Protocol, RecordKind};
-use flowproxy::wire::{Arrival, Decoder, DomainKey, HoldLimits, Limits, Settings};
+use flowproxy::flow::{Exporter, Field};
+use flowproxy::proto::{Codec, Protocol};
+use flowproxy::wire::{Arrival, ChangeLimits, Decoder, DomainKey, HoldLimits, Limits, Saved, Settings};
 use std::io::Cursor;
 use std::net::IpAddr;
 use witness::Witness;
@@ -19,11 +19,12 @@ use witness::Witness;
 pub type Entry = fn(&[u8]);
 
 /// Every entry by the name of its target.
-pub const ALL: [(&str, Entry); 6] = [
+pub const ALL: [(&str, Entry); 7] = [
     ("v5", v5),
     ("v9", v9),
     ("ipfix", ipfix),
     ("stateful", stateful),
+    ("saved", saved),
     ("batch", batch),
     ("capture", capture),
 ];
@@ -73,11 +74,11 @@ const RECEIVED: u64 = 1_700_000_000_000;
 /// A course of events at one decoder, as the bytes say:
 ///
 /// ```text
-/// settings (bits: 1 withdrawals are obeyed, 2 changes are noted, 4 small limits), then events:
+/// settings (bits: 1 withdrawals are obeyed, 2 small limits), then events:
 /// 0..=9  sender, time that went by (2, in 10 ms), length (2), datagram
 /// 10     time that went by (2, in 10 ms), then a look at what is held
 /// 11     the batch is read back
-/// 12     sender, protocol (even: v9), domain, id - 256, fields, { element, width } ...: a template is restored, at first
+/// 12     a restart: what the decoder has saved is given to the next one
 /// 13     changes are taken
 /// 14     the decoder is ended
 /// sender: 2 bits address, 2 bits port
@@ -91,12 +92,12 @@ pub fn stateful(data: &[u8]) {
         fields: 200,
         senders: 4,
         hold: HoldLimits { max_bytes: 4_096, max_age: 20_000 },
+        changes: ChangeLimits { burst: 16, per_second: 4 },
     };
-    let limits = if flags & 4 == 0 { Limits::default() } else { limits };
-    let mut decoder = Decoder::new(Settings { obey_withdrawals: flags & 1 == 1, limits });
-    if flags & 2 == 2 {
-        decoder.note_changes();
-    }
+    let limits = if flags & 2 == 0 { Limits::default() } else { limits };
+    let settings = Settings { obey_withdrawals: flags & 1 == 1, limits };
+    let mut decoder = Decoder::new(settings);
+    decoder.note_changes();
     let mut witness = Witness::default();
     let (mut elapsed, mut number) = (0, 0);
     while !script.0.is_empty() {
@@ -114,9 +115,10 @@ pub fn stateful(data: &[u8]) {
                 witness.tick(&mut decoder, elapsed);
             }
             11 => witness.read_back(),
-            // As at the start of a proxy: before anything is heard.
-            12 if number == 0 => restore(&mut script, &mut decoder, &mut witness),
-            12 => {}
+            12 => {
+                witness.end(&mut decoder);
+                decoder = restarted(&decoder, settings);
+            }
             13 => drop(decoder.take_changed()),
             _ => witness.end(&mut decoder),
         }
@@ -127,21 +129,34 @@ pub fn stateful(data: &[u8]) {
     witness.read_back();
 }
 
-fn restore(script: &mut Script<'_>, decoder: &mut Decoder, witness: &mut Witness) {
-    let exporter = script.exporter();
-    let protocol = if script.u8().is_multiple_of(2) { Protocol::NetflowV9 } else { Protocol::Ipfix };
-    let domain = u32::from(script.u8());
-    let id = 256 + u16::from(script.u8());
-    let count = script.u8() % 8;
-    let mut fields = vec![Field { enterprise: 0, element: 1, width: 4 }];
-    fields.extend((0..count).map(|_| Field {
-        enterprise: 0,
-        element: u16::from(script.u8()),
-        width: u16::from(script.u8()),
-    }));
-    let layout = || Layout::packed(RecordKind::Data, 0, false, &fields);
-    witness.restored((exporter, protocol, domain, id), &layout());
-    decoder.restore(DomainKey { exporter, protocol, domain }, id, layout());
+/// A new decoder that knows what the other one has saved.
+fn restarted(decoder: &Decoder, settings: Settings) -> Decoder {
+    let mut next = Decoder::new(settings);
+    next.note_changes();
+    for key in decoder.domains().keys() {
+        let saved = decoder.saved(key).expect("a domain that is known");
+        let restored = next.restore(*key, &saved);
+        assert_eq!(restored.refused, 0, "what was saved is taken back");
+    }
+    assert!(next.domains().templates() <= decoder.domains().templates());
+    next
+}
+
+/// A saved domain that is damaged in a way its checksum does not tell: no panic, and what is taken back is what a
+/// network could have told, so that it can be saved again.
+pub fn saved(data: &[u8]) {
+    const VERSION: u8 = 1;
+    let exporter = Exporter { address: IpAddr::from([192, 0, 2, 1]), port: 2055 };
+    let key = DomainKey { exporter, protocol: Protocol::Ipfix, domain: 99 };
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&key.to_bytes()), data);
+    let bytes = [&[VERSION][..], &sum.to_be_bytes(), data].concat();
+    let mut decoder = Decoder::new(Settings::default());
+    let restored = decoder.restore(key, &Saved { used: 0, bytes });
+    assert!(decoder.domains().templates() <= restored.templates && restored.templates <= data.len());
+    if let Some(again) = decoder.saved(&key) {
+        let next = Decoder::new(Settings::default()).restore(key, &again);
+        assert_eq!((next.templates, next.refused), (decoder.domains().templates(), 0));
+    }
 }
 
 /// A payload as a collector gets it: its codec, then its bytes. Reading it neither panics nor grows without bound,

@@ -97,13 +97,6 @@ impl Witness {
         self.held_is_bounded(decoder);
     }
 
-    /// A template that the decoder was given back.
-    pub fn restored(&mut self, key: Key, layout: &Layout) {
-        let fields: Vec<Field> = layout.fields().iter().map(|placed| placed.field).collect();
-        let copy = Layout::packed(layout.kind(), layout.scope_columns(), layout.v9_scopes(), &fields);
-        self.heard.insert(key, Arc::new(copy));
-    }
-
     fn held_is_bounded(&mut self, decoder: &Decoder) {
         let (sets, bytes) = decoder.held();
         assert_eq!(sets, self.sets_held, "held sets end, or are still held");
