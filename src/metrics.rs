@@ -7,7 +7,7 @@
 //! where it happens and none of them a difference:
 //!
 //! ```text
-//! datagrams received = accepted + truncated + unreadable (reason)
+//! datagrams received = refused + limited + accepted + truncated + unreadable (reason)
 //! sets in accepted   = decoded + undecoded (reason) + unknown samples
 //! records decoded    = dropped (reason) + in the open batch + batched
 //! raw accepted       = raw dropped (reason) + in the open batch + raw batched
@@ -68,6 +68,10 @@ pub struct Ingest {
     pub bytes_received: Counter,
     /// Datagrams whose header could be read, and raw datagrams that were taken.
     pub datagrams_accepted: Counter,
+    /// Datagrams from addresses that may not send.
+    pub datagrams_refused: Counter,
+    /// Datagrams from addresses that have sent as much as is taken of one.
+    pub datagrams_limited: Counter,
     /// Datagrams longer than the buffer (MSG_TRUNC).
     pub datagrams_truncated: Counter,
     /// Datagrams of which nothing could be read, by [`Ingest::UNREADABLE`].
@@ -127,10 +131,14 @@ pub struct Ingest {
 }
 
 impl Ingest {
+    /// What is lost to a panic, among the labels of [`Ingest::UNREADABLE`], [`Ingest::UNDECODED`] (a held set) and
+    /// [`Ingest::DROPPED`] (the open batch, if it was being built).
+    pub const PANIC: &str = "panic";
     /// Why nothing of a datagram could be read: labels of [`crate::wire::Fault`].
-    pub const UNREADABLE: [&str; 4] = ["short_header", "unknown_version", "message_length", "agent_address"];
+    pub const UNREADABLE: [&str; 5] =
+        ["short_header", "unknown_version", "message_length", "agent_address", Self::PANIC];
     /// Why a set, or a template in it, could not be decoded: the other labels.
-    pub const UNDECODED: [&str; 14] = [
+    pub const UNDECODED: [&str; 15] = [
         "count",
         "set_length",
         "reserved_set",
@@ -145,13 +153,14 @@ impl Ingest {
         "large_template",
         "scope",
         "template_rate",
+        Self::PANIC,
     ];
     /// What decoded records are.
     pub const KINDS: [&str; 5] = ["flow", "options", "sample", "counter", "drop"];
     /// How the template of decoded records is known, in the order of [`crate::proto::TemplateSource`].
     pub const TEMPLATE_SOURCES: [&str; 3] = ["heard", "restored", "provisional"];
     /// Why records and raw datagrams are lost before they have a number.
-    pub const DROPPED: [&str; 1] = ["queue_full"];
+    pub const DROPPED: [&str; 2] = ["queue_full", Self::PANIC];
     /// What closed a batch.
     pub const CLOSED: [&str; 4] = ["records", "bytes", "age", "end"];
     /// What became of a template withdrawal.
@@ -163,6 +172,8 @@ impl Ingest {
             datagrams_received: Counter::default(),
             bytes_received: Counter::default(),
             datagrams_accepted: Counter::default(),
+            datagrams_refused: Counter::default(),
+            datagrams_limited: Counter::default(),
             datagrams_truncated: Counter::default(),
             datagrams_unreadable: Labelled::new("reason", &Self::UNREADABLE),
             datagrams_dropped_by_kernel: Counter::default(),
@@ -230,6 +241,9 @@ impl Ingest {
         counter(into, "datagrams_received", "Datagrams and TCP messages received", &self.datagrams_received);
         counter(into, "datagrams_received_bytes", "Bytes of those", &self.bytes_received);
         counter(into, "datagrams_accepted", "Datagrams whose header was read", &self.datagrams_accepted);
+        let (refused, limited) = (&self.datagrams_refused, &self.datagrams_limited);
+        counter(into, "datagrams_refused", "Datagrams of exporters that may not send", refused);
+        counter(into, "datagrams_limited", "Datagrams above what is taken of an exporter", limited);
         counter(
             into,
             "datagrams_truncated",

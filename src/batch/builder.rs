@@ -93,6 +93,12 @@ impl Builder {
         }
     }
 
+    /// Begins the next batch without the records of this one, in whatever state it is: for after a panic in it. Slots
+    /// that were set by it are of no batch to come.
+    pub fn give_up(&mut self) {
+        *self = Builder { generation: self.generation + 1, ..Builder::new() };
+    }
+
     /// Adds `count` records that lie back to back in `rows`; `ends` has the end of each in `rows` when the
     /// layout has no stride, else it is empty. `slot` stands beside the layout and is this builder's alone.
     pub fn push(

@@ -5,6 +5,7 @@ use super::layers::{Given, Placed};
 use super::options::{self, Absent, Form, Role, Row};
 use super::parse::{self, Parsed};
 use http::Uri;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,17 @@ impl Fields {
     /// Names; none when they are not given.
     pub fn names(&mut self, key: &str) -> Option<Vec<String>> {
         self.take(key, Some(Vec::new()), parse::names)
+    }
+
+    /// A number, where the option is off unless it is given.
+    pub fn number_if_given(&mut self, key: &str) -> Option<Option<u64>> {
+        let Form::Number { min, max } = self.form(key) else { return None };
+        self.take(key, Some(None), |given| parse::number(given, min, max).map(Some))
+    }
+
+    /// Networks; `None` inside when they are not given.
+    pub fn networks(&mut self, key: &str) -> Option<Option<Vec<IpNet>>> {
+        self.take(key, Some(None), |given| parse::networks(given).map(Some))
     }
 
     /// A log filter.

@@ -69,6 +69,8 @@ pub enum Form {
     Endpoints,
     /// A list of identities of proxies.
     Names,
+    /// A list of IP networks.
+    Networks,
     /// A log filter.
     Filter,
     /// An empty section that switches something on.
@@ -89,6 +91,7 @@ impl Form {
             Self::Path => "path",
             Self::Endpoints => "URL or list of URLs",
             Self::Names => "list of names",
+            Self::Networks => "list of networks",
             Self::Filter => "log filter",
             Self::Section => "empty section",
         }
@@ -122,6 +125,9 @@ impl Form {
             Self::Path => "a path; relative ones start at the config file's folder".into(),
             Self::Endpoints => "\"https://HOST:PORT\" or a list of such".into(),
             Self::Names => "a list of identities such as [\"edge1\", \"edge2.example.net\"]".into(),
+            Self::Networks => "a list of networks or addresses such as [\"10.0.0.0/8\", \"2001:db8::/32\", \
+                               \"192.0.2.7\"]"
+                .into(),
             Self::Filter => "a level (error, warn, info, debug, trace) or a filter such as \
                              \"info,flowproxy::uplink=debug\""
                 .into(),
@@ -190,7 +196,9 @@ const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
 use Absent::{Found, Is, Off, Required};
-use Form::{Address, Addresses, Endpoints, Filter, Flag, Names, Number, Path, Rate, Section, Size, Span};
+use Form::{
+    Address, Addresses, Endpoints, Filter, Flag, Names, Networks, Number, Path, Rate, Section, Size, Span,
+};
 use Role::{Collector, Proxy};
 
 /// The table.
@@ -237,6 +245,25 @@ pub const OPTIONS: &[Row] = &[
         "let IPFIX template withdrawals over UDP, which anyone can forge, take effect",
     )
     .of(Proxy),
+    row(
+        "listen.allow",
+        Networks,
+        Off("everyone"),
+        "the exporters that are listened to, by source address; datagrams of others are counted and not read",
+    )
+    .of(Proxy)
+    .live(),
+    row(
+        "limit.datagrams",
+        Number { min: 1, max: 10_000_000 },
+        Off("no limit"),
+        "datagrams a second that are taken of one address; what is above is counted and not read",
+    )
+    .of(Proxy)
+    .live(),
+    row("limit.bytes", Rate { min: 64 * KIB }, Off("no limit"), "the same in bytes of UDP payload")
+        .of(Proxy)
+        .live(),
     row("uplink.endpoint", Endpoints, Required, "the collector, or several with one mark store")
         .of(Proxy)
         .live(),

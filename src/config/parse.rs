@@ -4,7 +4,8 @@
 
 use super::layers::Given;
 use http::Uri;
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A result whose error completes the sentence "KEY = VALUE ...".
@@ -118,6 +119,28 @@ pub fn endpoints(given: &Given) -> Parsed<Vec<Uri>> {
 pub fn names(given: &Given) -> Parsed<Vec<String>> {
     let names = list(given, text)?;
     if names.is_empty() { Err("is empty".to_owned()) } else { Ok(names) }
+}
+
+/// A list of networks, at least one. An address alone is a network of one.
+pub fn networks(given: &Given) -> Parsed<Vec<IpNet>> {
+    let networks = list(given, network)?;
+    if networks.is_empty() { Err("is empty: nobody could send".to_owned()) } else { Ok(networks) }
+}
+
+fn network(given: &Given) -> Parsed<IpNet> {
+    let text = text(given)?;
+    let alone = text.parse::<IpAddr>().map(IpNet::from);
+    let network = alone
+        .or_else(|_| text.parse::<IpNet>())
+        .map_err(|_| "is neither an IP address nor a network such as 10.0.0.0/8".to_owned())?;
+    let is_mapped = matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    if is_mapped {
+        return Err("is IPv4 written as IPv6: write it as IPv4".to_owned());
+    }
+    match network.trunc() {
+        whole if whole == network => Ok(network),
+        whole => Err(format!("is an address within a network: did you mean {whole}?")),
+    }
 }
 
 /// A log filter.

@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::{Admin, Log, Shutdown, Tls, same_address};
 use http::Uri;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct Proxy {
     /// `[listen]`
     pub listen: Listen,
+    /// `[limit]`
+    pub limit: Limit,
     /// `[uplink]`
     pub uplink: Uplink,
     /// `[tls]`
@@ -39,6 +42,9 @@ impl Proxy {
             ("listen.shards", a.listen.shards != b.listen.shards),
             ("listen.receive_buffer", a.listen.receive_buffer != b.listen.receive_buffer),
             ("listen.obey_udp_withdrawals", a.listen.obey_udp_withdrawals != b.listen.obey_udp_withdrawals),
+            ("listen.allow", a.listen.allow != b.listen.allow),
+            ("limit.datagrams", a.limit.datagrams != b.limit.datagrams),
+            ("limit.bytes", a.limit.bytes != b.limit.bytes),
             ("uplink.endpoint", a.uplink.endpoints != b.uplink.endpoints),
             ("uplink.max_rate", a.uplink.max_rate != b.uplink.max_rate),
             ("tls.ca", a.tls.ca != b.tls.ca),
@@ -78,6 +84,17 @@ pub struct Listen {
     pub receive_buffer: usize,
     /// Template withdrawals over UDP take effect.
     pub obey_udp_withdrawals: bool,
+    /// Networks that exporters may be in; `None` is everyone.
+    pub allow: Option<Vec<IpNet>>,
+}
+
+/// What is taken of one source address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Datagrams a second.
+    pub datagrams: Option<u64>,
+    /// Bytes of UDP payload a second.
+    pub bytes: Option<u64>,
 }
 
 /// Where flow goes.
@@ -126,6 +143,7 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9441)
 /// Takes the proxy's config out of `fields`; `None` if there is a fault that leaves a hole in it.
 pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     let listen = listen(fields);
+    let limit = limit(fields);
     let uplink = uplink(fields);
     let tls = super::tls(fields);
     let spool = spool(fields);
@@ -135,6 +153,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     let log = super::log(fields);
     Some(Proxy {
         listen: listen?,
+        limit: limit?,
         uplink: uplink?,
         tls: tls?,
         spool: spool?,
@@ -158,6 +177,7 @@ fn listen(fields: &mut Fields) -> Option<Listen> {
     let shards = fields.number("listen.shards", cores as u64);
     let receive_buffer = fields.size("listen.receive_buffer", || 0);
     let obey_udp_withdrawals = fields.flag("listen.obey_udp_withdrawals");
+    let allow = fields.networks("listen.allow");
     let (udp, tcp, raw) = (udp?, tcp?, raw?);
     distinct(fields, &[("listen.udp", &udp), ("listen.raw", &raw)]);
     distinct(fields, &[("listen.tcp", &tcp)]);
@@ -168,7 +188,13 @@ fn listen(fields: &mut Fields) -> Option<Listen> {
         shards: usize::try_from(shards?).ok()?,
         receive_buffer: usize::try_from(receive_buffer?).ok()?,
         obey_udp_withdrawals: obey_udp_withdrawals?,
+        allow: allow?,
     })
+}
+
+fn limit(fields: &mut Fields) -> Option<Limit> {
+    let (datagrams, bytes) = (fields.number_if_given("limit.datagrams"), fields.rate("limit.bytes"));
+    Some(Limit { datagrams: datagrams?, bytes: bytes? })
 }
 
 /// Refuses two sockets of one transport on one address.

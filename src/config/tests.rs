@@ -71,6 +71,7 @@ fn the_least_proxy_has_the_documented_defaults() {
     assert_eq!(proxy.listen.shards, std::thread::available_parallelism().unwrap().get());
     assert_eq!(proxy.listen.receive_buffer, 4 << 20);
     assert!(!proxy.listen.obey_udp_withdrawals);
+    assert_eq!((&proxy.listen.allow, proxy.limit), (&None, Limit::default()));
     assert_eq!(proxy.uplink.endpoints, ["https://localhost:4440"]);
     assert_eq!(proxy.uplink.max_rate, None);
     assert_eq!(proxy.spool.dir, written.folder.path().join("spool"));
@@ -106,6 +107,10 @@ fn everything_can_be_set() {
         shards = 3
         receive_buffer = '16MiB'
         obey_udp_withdrawals = true
+        allow = ['10.0.0.0/8', '2001:db8::/32', '192.0.2.7']
+        [limit]
+        datagrams = 20000
+        bytes = '20MB'
         [uplink]
         endpoint = ['https://a.example:4440', 'https://[2001:db8::1]:443/']
         max_rate = '10MiB'
@@ -133,6 +138,9 @@ fn everything_can_be_set() {
     assert_eq!(proxy.listen.udp.len(), 3);
     assert_eq!(proxy.listen.raw.len(), 1);
     assert_eq!((proxy.listen.shards, proxy.listen.receive_buffer), (3, 16 << 20));
+    let allow: Vec<_> = proxy.listen.allow.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    assert_eq!(proxy.limit, Limit { datagrams: Some(20_000), bytes: Some(20_000_000) });
     assert_eq!(proxy.uplink.endpoints.len(), 2);
     assert_eq!(proxy.uplink.max_rate, Some(10 << 20));
     assert_eq!(proxy.tls.ca, Path::new("/etc/ca.pem"));
@@ -185,6 +193,7 @@ fn variable(row: &options::Row) -> (String, &'static str) {
         options::Form::Path => "somewhere",
         options::Form::Endpoints => "https://a:1,https://b:2",
         options::Form::Names => "edge1,edge2",
+        options::Form::Networks => "10.0.0.0/8,2001:db8::/32",
         options::Form::Filter => "debug",
     };
     (format!("FLOWPROXY__{}", row.key.to_uppercase().replace('.', "__")), value)
@@ -347,6 +356,21 @@ fn addresses_are_checked() {
     assert!(all.contains(both), "every wrong item at once: {all}");
     assert!(of("2055").contains("is a number"));
     assert!(of("['127.0.0.1:99999']").contains("is not an IP address with a port"));
+}
+
+#[test]
+fn networks_are_checked() {
+    let of = |allow: &str| {
+        let listen = format!("[listen]\nudp = '127.0.0.1:0'\nallow = {allow}\n");
+        Written::new(&format!("{listen}[uplink]\nendpoint = 'https://a:1'\n{TLS}"))
+            .faults(Role::Proxy)
+            .remove(0)
+    };
+    assert!(of("[]").contains("is empty: nobody could send; allowed: a list of networks"));
+    assert!(of("['10.0.0.0/33']").contains("is neither an IP address nor a network"));
+    assert!(of("['edge1.example.net']").contains("is neither an IP address nor a network"));
+    assert!(of("['10.1.2.3/8']").contains("did you mean 10.0.0.0/8?"));
+    assert!(of("['::ffff:10.0.0.0/104']").contains("is IPv4 written as IPv6"));
 }
 
 #[test]

@@ -14,13 +14,14 @@
 //!
 //! Several may run in one process, each with its own spool. Nothing here is global.
 
+mod exporters;
 mod status;
 mod tcp;
 
 use crate::admin::{self, LastReload, Subject};
 use crate::config::{self, Faults};
 use crate::metrics::Ingest;
-use crate::shard::{self, BatchSettings, ExporterView};
+use crate::shard::{self, Admission, BatchSettings, ExporterView};
 use crate::spool::{self, Spool};
 use crate::{batch, ingest, tls, uplink, wire};
 use arc_swap::ArcSwap;
@@ -85,12 +86,14 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let (ended_in, ended) = mpsc::unbounded_channel();
     let ending = |name: String| Ending { name, told: ended_in.clone() };
     let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
+    let admission = Arc::new(ArcSwap::from_pointee(admission_rules(&config)));
     let stop_shards = Arc::new(AtomicBool::new(false));
     thread(ending(WRITER.to_owned()), move || writer.run())?;
     let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 1, Vec::new());
     // Only shards hold the queue: the writer ends after the last of them.
     let context = shard::Context {
         batch: Arc::clone(&batch),
+        admission: Arc::clone(&admission),
         wire: wire_settings(&config.listen),
         metrics: counters.ingest.clone(),
         queue,
@@ -148,7 +151,19 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     tasks.spawn(serve(ending(ADMIN.to_owned()), serving));
     tasks.spawn(until_end(ending(UPLINK.to_owned()), uplink::run(uplink, finish.clone())));
     announce(&facts);
-    Ok(Running { facts, batch, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
+    Ok(Running {
+        facts,
+        batch,
+        admission,
+        live,
+        stop_shards,
+        stop_tcp,
+        threads,
+        tasks,
+        finish,
+        stop_admin,
+        ended,
+    })
 }
 
 /// A proxy at work.
@@ -156,6 +171,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
 pub struct Running {
     facts: Arc<Facts>,
     batch: Arc<ArcSwap<BatchSettings>>,
+    admission: Arc<ArcSwap<Admission>>,
     live: Arc<ArcSwap<uplink::Live>>,
     stop_shards: Arc<AtomicBool>,
     /// Door and connections end, and with them their shard.
@@ -265,6 +281,7 @@ impl Running {
         let tls = tls::load_client(&(&new.tls).into()).map_err(|error| error.to_string())?;
         let changed = old.differences(&new);
         self.batch.store(Arc::new(batch_settings(&new.batch)));
+        self.admission.store(Arc::new(admission_rules(&new)));
         self.live.store(Arc::new(live(&new.uplink, tls)));
         self.facts.config.store(Arc::new(new));
         Ok(changed)
@@ -372,8 +389,11 @@ fn announce(facts: &Facts) {
     {
         tracing::warn!("Only this host can send here: no router reaches a loopback address");
     }
-    tracing::info!("No list of exporters is configured: every sender is accepted");
     let config = facts.config.load();
+    match &config.listen.allow {
+        Some(allow) => tracing::info!(?allow, "Listening only to exporters in listen.allow"),
+        None => tracing::info!("No list of exporters is configured: every sender is accepted"),
+    }
     for endpoint in &config.uplink.endpoints {
         tracing::info!(endpoint = config::endpoint_text(endpoint), "Forwarding");
     }
@@ -409,6 +429,11 @@ fn spool_settings(spool: &config::Spool) -> spool::Settings {
 fn batch_settings(of: &config::Batch) -> BatchSettings {
     let limits = batch::Limits { max_records: of.max_records, max_bytes: of.max_bytes };
     BatchSettings { limits, max_delay: of.max_delay }
+}
+
+fn admission_rules(of: &config::Proxy) -> Admission {
+    let limits = shard::Limits { datagrams: of.limit.datagrams, bytes: of.limit.bytes };
+    Admission { allow: of.listen.allow.as_deref().map(shard::Networks::new), limits }
 }
 
 fn live(uplink: &config::Uplink, tls: Arc<tls::ClientConfig>) -> uplink::Live {

@@ -1,11 +1,12 @@
 //! What a running proxy tells: health, readiness, and `/status` with the ledger.
 
+use super::exporters;
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::ingest;
 use crate::metrics::{self, Ingest};
 use crate::proto;
-use crate::shard::{ExporterRow, ExporterView};
+use crate::shard::ExporterView;
 use crate::spool::{self, Spool};
 use crate::uplink;
 use arc_swap::ArcSwap;
@@ -14,9 +15,6 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Instant;
 use tokio::sync::watch;
-
-/// Exporters with a row of their own in `/status`, those heard last; the others share one.
-const SHOWN_EXPORTERS: usize = 1_000;
 
 /// What the proxy's parts count.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +56,8 @@ impl Counters {
         json!({
             "datagrams": {
                 "received": ingest.datagrams_received.get(),
+                "refused": ingest.datagrams_refused.get(),
+                "limited": ingest.datagrams_limited.get(),
                 "accepted": ingest.datagrams_accepted.get(),
                 "truncated": ingest.datagrams_truncated.get(),
                 "unreadable": ingest.datagrams_unreadable.all(),
@@ -147,9 +147,7 @@ impl Facts {
     }
 
     fn exporters_json(&self) -> Value {
-        let rows = self.exporters.iter().flat_map(ExporterView::rows).collect();
-        let rows = shown(rows);
-        rows.iter().map(row_json).collect()
+        exporters::json(self.exporters.iter().flat_map(ExporterView::rows).collect(), super::unix_ms())
     }
 }
 
@@ -195,74 +193,9 @@ impl Subject for Facts {
     }
 }
 
-/// The rows heard last, and one for all others.
-fn shown(mut rows: Vec<ExporterRow>) -> Vec<ExporterRow> {
-    rows.sort_by_key(|row| (row.address.is_none(), std::cmp::Reverse(row.last_seen)));
-    let of_their_own = rows.iter().take(SHOWN_EXPORTERS).take_while(|row| row.address.is_some()).count();
-    let rest = rows.split_off(of_their_own);
-    rows.extend(rest.into_iter().reduce(|sum, row| ExporterRow {
-        address: None,
-        port: 0,
-        datagrams: sum.datagrams + row.datagrams,
-        records: sum.records + row.records,
-        options: sum.options + row.options,
-        raw: sum.raw + row.raw,
-        faults: sum.faults + row.faults,
-        first_seen: sum.first_seen.min(row.first_seen),
-        last_seen: sum.last_seen.max(row.last_seen),
-    }));
-    rows
-}
-
-fn row_json(row: &ExporterRow) -> Value {
-    json!({
-        "address": row.address.map_or_else(|| "other".to_owned(), |address| address.to_string()),
-        "port": row.port,
-        "datagrams": row.datagrams,
-        "records": row.records,
-        "options": row.options,
-        "raw": row.raw,
-        "faults": row.faults,
-        "first_seen": row.first_seen,
-        "last_seen": row.last_seen,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
-
-    fn row(host: u32) -> ExporterRow {
-        ExporterRow {
-            address: (host > 0).then(|| Ipv4Addr::from(host).into()),
-            port: 9,
-            datagrams: 2,
-            records: 3,
-            options: 0,
-            raw: 0,
-            faults: 0,
-            first_seen: 1_000,
-            last_seen: 1_000 + u64::from(host),
-        }
-    }
-
-    #[test]
-    fn exporters_heard_last_have_their_rows() {
-        let rows = shown((0..SHOWN_EXPORTERS as u32 + 6).map(row).collect());
-        assert_eq!(rows.len(), SHOWN_EXPORTERS + 1);
-        assert_eq!(rows[0].last_seen, 1_000 + SHOWN_EXPORTERS as u64 + 5);
-        let other = rows.last().unwrap();
-        assert_eq!((other.address, other.datagrams), (None, 12));
-        assert_eq!(row_json(other)["address"], "other");
-    }
-
-    #[test]
-    fn few_exporters_need_no_row_for_others() {
-        assert_eq!(shown(vec![row(1), row(2)]).len(), 2);
-        assert!(shown(Vec::new()).is_empty());
-        assert_eq!(shown(vec![row(0)]).len(), 1);
-    }
 
     #[test]
     fn the_ledger_shows_what_was_counted() {

@@ -1,8 +1,8 @@
 //! From datagrams to sealed batches, and the counts on the way.
 
-use super::exporters::{Exporters, Share};
-use super::faults::{ChangeLog, FaultLog};
-use super::{BatchSettings, Context};
+use super::facts::Speaks;
+use super::senders::{Key, Senders, Share};
+use super::{Admission, BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Run};
@@ -11,7 +11,8 @@ use crate::metrics::Ingest;
 use crate::proto::RecordKind;
 use crate::spool::Sender;
 use crate::wire::{Arrival, Change, Decoder, Fault, Heard, Output, Place, Template, Withdrawal};
-use arc_swap::Cache;
+use arc_swap::{ArcSwap, Cache};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ impl Close {
 }
 
 /// When something was received.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment {
     /// By the wall clock, in milliseconds since 1970.
     pub(super) unix_ms: u64,
@@ -66,6 +67,8 @@ const MOST_RECORDS: usize = 65_536;
 struct Counts {
     received: u64,
     bytes: u64,
+    refused: u64,
+    limited: u64,
     accepted: u64,
     raw: u64,
     sets: u64,
@@ -76,6 +79,14 @@ struct Counts {
     sources: [u64; 3],
 }
 
+/// What is being read: a datagram or a held set, whose it is, and what it had so far.
+#[derive(Debug, Default)]
+struct Hand {
+    /// `None` until its header was read.
+    key: Option<Key>,
+    share: Share,
+}
+
 /// The open batches of a shard.
 pub(super) struct Intake {
     builder: Builder,
@@ -83,21 +94,27 @@ pub(super) struct Intake {
     lists: Vec<Named>,
     raw: RawBuilder,
     packer: Packer,
-    settings: Cache<Arc<arc_swap::ArcSwap<BatchSettings>>, Arc<BatchSettings>>,
+    settings: Cache<Arc<ArcSwap<BatchSettings>>, Arc<BatchSettings>>,
+    admission: Cache<Arc<ArcSwap<Admission>>, Arc<Admission>>,
     /// When the open batches got their first record.
     opened: Option<Instant>,
     metrics: Ingest,
     queue: Sender,
     counts: Counts,
-    exporters: Exporters,
-    faults: FaultLog,
-    changes: ChangeLog,
-    /// When the datagram in hand was received, in milliseconds since 1970.
-    now: u64,
-    /// What the datagram in hand had.
-    heard: Share,
-    /// What was wrong with it, last.
-    fault: Option<Fault>,
+    senders: Senders,
+    /// When the datagram in hand was received, or what is held was looked at.
+    now: Moment,
+    hand: Hand,
+    /// The datagram in hand, and whose set it is that is read before it goes on.
+    resumed: Option<(Hand, Exporter)>,
+    /// Records of the open batch that are counted as decoded.
+    open_records: u64,
+    /// The builder is at work: what a panic leaves of it is no batch.
+    is_building: bool,
+    /// When a panic was last logged.
+    panic_logged: Option<u64>,
+    #[cfg(test)]
+    tripwire: tests::Tripwire,
 }
 
 impl Intake {
@@ -108,21 +125,25 @@ impl Intake {
             raw: RawBuilder::default(),
             packer: Packer::new(),
             settings: Cache::new(Arc::clone(&context.batch)),
+            admission: Cache::new(Arc::clone(&context.admission)),
             opened: None,
             metrics: context.metrics.clone(),
             queue: context.queue.clone(),
             counts: Counts::default(),
-            exporters: Exporters::default(),
-            faults: FaultLog::default(),
-            changes: ChangeLog::default(),
-            now: 0,
-            heard: Share::default(),
-            fault: None,
+            senders: Senders::default(),
+            now: Moment::default(),
+            hand: Hand::default(),
+            resumed: None,
+            open_records: 0,
+            is_building: false,
+            panic_logged: None,
+            #[cfg(test)]
+            tripwire: tests::Tripwire::default(),
         }
     }
 
-    pub(super) fn exporters(&self) -> &Exporters {
-        &self.exporters
+    pub(super) fn senders(&mut self) -> &mut Senders {
+        &mut self.senders
     }
 
     /// Takes a datagram, or a message of a connection, that came at `now`; `decoder` is `None` for one that is
@@ -136,48 +157,126 @@ impl Intake {
     ) {
         self.counts.received += 1;
         self.counts.bytes += datagram.bytes.len() as u64;
+        self.now = now;
+        if !self.admits(datagram) {
+            return;
+        }
         if datagram.truncated {
             self.metrics.datagrams_truncated.inc();
             return;
         }
-        self.heard = Share::default();
-        self.now = now.unix_ms;
+        self.hand = Hand::default();
         match decoder {
             None => self.raw_datagram(datagram, port, now.unix_ms),
-            Some(decoder) => match decoder.datagram(&now.arrival(datagram), datagram.bytes, self) {
-                Ok(()) => self.counts.accepted += 1,
-                Err(fault) => self.unread(fault),
-            },
+            Some(decoder) => {
+                let arrival = now.arrival(datagram);
+                let read = |intake: &mut Intake| {
+                    #[cfg(test)]
+                    intake.tripwire.trip(datagram.bytes);
+                    decoder.datagram(&arrival, datagram.bytes, intake)
+                };
+                match self.guarded(Some(datagram.exporter), read) {
+                    Some(Ok(())) => self.counts.accepted += 1,
+                    Some(Err(fault)) => self.unread(fault, datagram.bytes),
+                    None => self.metrics.datagrams_unreadable.add(Ingest::PANIC, 1),
+                }
+            }
         }
-        self.note(datagram.exporter, now);
+        self.note(datagram.exporter);
     }
 
     /// Counts what came over a connection and can be no message: as one that was received and could not be read.
     pub(super) fn unreadable(&mut self, exporter: Exporter, fault: Fault, now: Moment) {
+        self.now = now;
         self.counts.received += 1;
-        self.heard = Share::default();
-        self.unread(fault);
-        self.note(exporter, now);
-    }
-
-    fn unread(&mut self, fault: Fault) {
-        self.metrics.datagrams_unreadable.add(fault.label(), 1);
-        self.heard.faults += 1;
-        self.fault = Some(fault);
+        self.hand = Hand::default();
+        self.unread(fault, &[]);
+        self.note(exporter);
     }
 
     /// Notes who sent what is done with.
-    fn note(&mut self, exporter: Exporter, now: Moment) {
-        if let Some(fault) = self.fault.take() {
-            self.faults.log(fault, exporter, now.unix_ms);
+    fn note(&mut self, exporter: Exporter) {
+        let Hand { key, share } = std::mem::take(&mut self.hand);
+        let unknown = Key { port: exporter.port, speaks: Speaks::Unknown, domain: 0 };
+        self.senders.heard(exporter, key.unwrap_or(unknown), &share, self.now);
+    }
+
+    /// Before a byte of it is read: may the datagram's address send, and so much?
+    fn admits(&mut self, datagram: &Datagram<'_>) -> bool {
+        let admission = self.admission.load();
+        let exporter = datagram.exporter;
+        if !admission.allows(exporter.address) {
+            self.counts.refused += 1;
+            self.senders.refused(exporter, self.now);
+            return false;
         }
-        self.exporters.heard(exporter, now.unix_ms, self.heard);
+        let limits = admission.limits;
+        if limits.any() && !self.senders.within(exporter, datagram.bytes.len(), limits, self.now) {
+            self.counts.limited += 1;
+            return false;
+        }
+        true
+    }
+
+    fn unread(&mut self, fault: Fault, bytes: &[u8]) {
+        self.metrics.datagrams_unreadable.add(fault.label(), 1);
+        self.hand.share.faults.push(fault);
+        self.hand.share.version = bytes.first_chunk().map_or(0, |version| u16::from_be_bytes(*version));
+    }
+
+    /// Does `work` that reads what came from the network. A panic in it, which must not happen, costs what it was about
+    /// and not the process: `None` then. The decoder keeps what it knows, as its tables change by whole entries; the
+    /// open batch is given up, and counted, only where the panic came while it was being built.
+    fn guarded<T>(&mut self, whose: Option<Exporter>, work: impl FnOnce(&mut Intake) -> T) -> Option<T> {
+        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            return Some(done);
+        }
+        if let Some((hand, _)) = self.resumed.take() {
+            self.hand = hand;
+            self.metrics.sets_undecoded.add(Ingest::PANIC, 1);
+        }
+        self.lists.clear();
+        let mut lost = 0;
+        if std::mem::take(&mut self.is_building) {
+            self.builder.give_up();
+            lost = std::mem::take(&mut self.open_records);
+            self.metrics.records_dropped.add(Ingest::PANIC, lost);
+        }
+        self.log_panic(whose, lost);
+        None
+    }
+
+    fn log_panic(&mut self, whose: Option<Exporter>, lost: u64) {
+        const INTERVAL_MS: u64 = 10_000;
+        let now = self.now.elapsed_ms;
+        if self.panic_logged.is_some_and(|last| now.saturating_sub(last) < INTERVAL_MS) {
+            return;
+        }
+        self.panic_logged = Some(now);
+        tracing::error!(
+            exporter = whose.map(|exporter| exporter.address.to_string()),
+            port = whose.map(|exporter| exporter.port),
+            records_lost = lost,
+            "Reading a datagram has panicked, which is a fault of flowproxy's: please report it. The datagram is lost, \
+             the process goes on"
+        );
+    }
+
+    /// Looks what has become of held sets; to be called about every second.
+    pub(super) fn tick(&mut self, decoder: &mut Decoder, now: Moment) {
+        self.now = now;
+        self.guarded(None, |intake| decoder.tick(now.elapsed_ms, intake));
+    }
+
+    /// Gives up what the decoder holds.
+    pub(super) fn end(&mut self, decoder: &mut Decoder) {
+        self.guarded(None, |intake| decoder.end(intake));
     }
 
     fn raw_datagram(&mut self, datagram: &Datagram<'_>, port: u16, now: u64) {
         self.counts.accepted += 1;
         self.counts.raw += 1;
-        self.heard.raw += 1;
+        self.hand.key = Some(Key { port: datagram.exporter.port, speaks: Speaks::Raw, domain: 0 });
         self.open();
         self.raw.push(datagram.exporter, port, now, datagram.bytes);
         let limits = self.settings.load().limits;
@@ -212,7 +311,11 @@ impl Intake {
     }
 
     fn close_records(&mut self, by: Close) {
-        if let Some(sealed) = self.builder.seal(&mut self.packer, by.effort()) {
+        self.is_building = true;
+        let sealed = self.builder.seal(&mut self.packer, by.effort());
+        self.is_building = false;
+        self.open_records = 0;
+        if let Some(sealed) = sealed {
             self.send(sealed, by);
         }
     }
@@ -247,6 +350,8 @@ impl Intake {
         let counts = std::mem::take(&mut self.counts);
         self.metrics.datagrams_received.inc_by(counts.received);
         self.metrics.bytes_received.inc_by(counts.bytes);
+        self.metrics.datagrams_refused.inc_by(counts.refused);
+        self.metrics.datagrams_limited.inc_by(counts.limited);
         self.metrics.datagrams_accepted.inc_by(counts.accepted);
         self.metrics.raw_accepted.inc_by(counts.raw);
         self.metrics.sets_decoded.inc_by(counts.sets);
@@ -257,6 +362,11 @@ impl Intake {
 }
 
 impl Output for Intake {
+    fn header(&mut self, run: &Run) {
+        self.hand.key = Some(Key::of(run));
+        self.hand.share.sequence = run.sequence;
+    }
+
     fn lists(&mut self, named: &[Named]) {
         self.lists.extend_from_slice(named);
         let unknown = named.iter().filter(|named| named.layout.is_none()).count();
@@ -269,7 +379,12 @@ impl Output for Intake {
         }
         self.open();
         let (layout, slot) = (template.layout(), template.slot());
+        self.is_building = true;
+        #[cfg(test)]
+        self.tripwire.trip(rows);
         self.builder.push_with_lists(run, layout, slot, rows, ends, count, &self.lists);
+        self.is_building = false;
+        self.open_records += u64::from(count);
         self.lists.clear();
         let kind = template.layout().kind();
         // The enum's order is that of the counters.
@@ -280,8 +395,8 @@ impl Output for Intake {
             *records += u64::from(count);
         }
         match kind {
-            RecordKind::Options => self.heard.options += u64::from(count),
-            _ => self.heard.records += u64::from(count),
+            RecordKind::Options => self.hand.share.options += u64::from(count),
+            _ => self.hand.share.records += u64::from(count),
         }
         let limits = self.settings.load().limits;
         if self.builder.is_full(&limits) {
@@ -293,8 +408,7 @@ impl Output for Intake {
     fn fault(&mut self, fault: Fault, place: Place) {
         self.metrics.sets_undecoded.add(fault.label(), 1);
         self.metrics.set_bytes_undecoded.inc_by(place.bytes as u64);
-        self.heard.faults += 1;
-        self.fault = Some(fault);
+        self.hand.share.faults.push(fault);
     }
 
     fn template(&mut self, heard: &Heard<'_>) {
@@ -304,7 +418,7 @@ impl Output for Intake {
             Change::Changed => {
                 self.metrics.templates_learned.inc();
                 self.metrics.templates_changed.inc();
-                self.changes.log(heard, self.now);
+                self.senders.redefined(heard, self.now);
             }
         }
     }
@@ -327,20 +441,21 @@ impl Output for Intake {
     }
 
     fn resume(&mut self, held: Option<&Arrival>) {
-        self.counts.held -= i64::from(held.is_some());
+        match held {
+            Some(arrival) => {
+                self.counts.held -= 1;
+                self.resumed = Some((std::mem::take(&mut self.hand), arrival.exporter));
+            }
+            None => {
+                let Some((hand, exporter)) = self.resumed.take() else { return };
+                let Hand { key, share } = std::mem::replace(&mut self.hand, hand);
+                if let Some(key) = key {
+                    self.senders.resumed(exporter.address, key, &share, self.now);
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_fault_has_its_counter() {
-        let mut labels: Vec<&str> = Fault::ALL.iter().map(|fault| fault.label()).collect();
-        let mut counters: Vec<&str> = Ingest::UNREADABLE.into_iter().chain(Ingest::UNDECODED).collect();
-        labels.sort_unstable();
-        counters.sort_unstable();
-        assert_eq!(labels, counters);
-    }
-}
+mod tests;

@@ -5,13 +5,18 @@
 //! A shard never waits on disk, network or a lock that others hold for long: a full queue costs the batch, counted,
 //! and the next datagram is read.
 
-mod exporters;
-mod faults;
+mod admission;
+mod bucket;
+pub mod cause;
+mod changes;
+pub mod facts;
 mod intake;
+mod senders;
 mod tcp;
 mod udp;
 
-pub use exporters::{ExporterRow, ExporterView};
+pub use admission::{Admission, Limits, Networks};
+pub use senders::{ExporterRow, ExporterView, Totals};
 
 use crate::batch;
 use crate::ingest::Sockets;
@@ -41,6 +46,8 @@ pub struct BatchSettings {
 pub struct Context {
     /// May be changed while the shard runs.
     pub batch: Arc<ArcSwap<BatchSettings>>,
+    /// Whose datagrams are taken, and how many. May be changed, too.
+    pub admission: Arc<ArcSwap<Admission>>,
     /// How datagrams are decoded.
     pub wire: wire::Settings,
     /// What it counts into.
@@ -85,6 +92,9 @@ trait Source {
 
     /// Reads what is left, and gives up what is held.
     fn end(&mut self, clock: &Clock, intake: &mut Intake);
+
+    /// Its decoders.
+    fn decoders(&self) -> impl Iterator<Item = &Decoder>;
 
     /// What its decoders know.
     fn state(&self) -> State;
@@ -174,13 +184,14 @@ impl<S: Source> Shard<S> {
         let metrics = &self.context.metrics;
         self.source.tick(&self.clock, &mut self.intake, metrics);
         self.intake.flush_counts();
-        let (state, exporters) = (self.source.state(), self.intake.exporters().len());
+        let (state, exporters) = (self.source.state(), self.intake.senders().len());
         metrics.templates_evicted.inc_by(state.evicted - self.shown.evicted);
         metrics.templates.inc_by(state.templates as i64 - self.shown.templates as i64);
         metrics.set_bytes_held.inc_by(state.held_bytes as i64 - self.shown.held_bytes as i64);
         metrics.exporters.inc_by(exporters as i64 - self.shown_exporters as i64);
         (self.shown, self.shown_exporters) = (state, exporters);
-        self.intake.exporters().publish(&self.context.exporters);
+        let told = self.source.decoders().flat_map(Decoder::senders);
+        self.intake.senders().publish(told, &self.context.exporters, self.clock.now());
     }
 }
 

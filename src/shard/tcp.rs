@@ -80,7 +80,7 @@ impl Tcp {
     }
 
     fn forget(&mut self, mut decoder: Decoder, intake: &mut Intake) {
-        decoder.end(intake);
+        intake.end(&mut decoder);
         self.evicted += decoder.domains().evicted();
     }
 }
@@ -114,7 +114,7 @@ impl Source for Tcp {
 
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, _metrics: &Ingest) {
         for decoder in self.decoders.values_mut() {
-            decoder.tick(clock.elapsed_ms(), intake);
+            intake.tick(decoder, clock.now());
         }
     }
 
@@ -123,6 +123,10 @@ impl Source for Tcp {
         for (_, decoder) in std::mem::take(&mut self.decoders) {
             self.forget(decoder, intake);
         }
+    }
+
+    fn decoders(&self) -> impl Iterator<Item = &Decoder> {
+        self.decoders.values()
     }
 
     fn state(&self) -> State {

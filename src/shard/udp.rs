@@ -80,7 +80,7 @@ impl Source for Udp {
     }
 
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, metrics: &Ingest) {
-        self.decoder.tick(clock.elapsed_ms(), intake);
+        intake.tick(&mut self.decoder, clock.now());
         for listener in &mut self.sockets.listeners {
             let dropped = listener.newly_dropped();
             if dropped > 0 {
@@ -93,7 +93,11 @@ impl Source for Udp {
     fn end(&mut self, clock: &Clock, intake: &mut Intake) {
         let until = Instant::now() + LAST_READS;
         while self.read(clock, intake) > 0 && Instant::now() < until {}
-        self.decoder.end(intake);
+        intake.end(&mut self.decoder);
+    }
+
+    fn decoders(&self) -> impl Iterator<Item = &Decoder> {
+        std::iter::once(&self.decoder)
     }
 
     fn state(&self) -> State {

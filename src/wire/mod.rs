@@ -143,7 +143,8 @@ pub struct Withdrawal {
 /// sFlow, [`unknown_sample`](Output::unknown_sample); a held one does so later, between two calls of
 /// [`resume`](Output::resume). Templates inside a set may have faults of their own.
 pub trait Output {
-    /// The datagram in hand has a header that can be read, and this is what it says of all that follows.
+    /// The datagram in hand has a header that can be read, and this is what it says of all that follows; after
+    /// [`resume`](Output::resume) the same of the held set's datagram.
     fn header(&mut self, _run: &Run) {}
 
     /// `count` records of one template lie back to back in `rows`, all of them of `run`.

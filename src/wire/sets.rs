@@ -227,6 +227,7 @@ pub(super) fn keep(
     output.template(&Heard { key: &key, id, layout: known.template.layout(), change });
     while let Some(held) = decoder.hold.take_first(&(key, id), |_| true) {
         output.resume(Some(&held.arrival));
+        output.header(&held.run);
         let mut run = held.run;
         let result = read_known(decoder, &key, &mut run, held.cursor(), output);
         let records = result.as_ref().and_then(|result| result.as_ref().ok());
@@ -253,6 +254,7 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
             let mut of_list = |id| domains.candidate(&awaited.0, id).map(|of| Arc::clone(of.layout()));
             lists::find(template.layout(), &held.content, &mut of_list, named);
             output.resume(Some(&held.arrival));
+            output.header(&run);
             let result = read(template, &run, held.cursor(), ends, named, output);
             tracks.resumed(&awaited.0, *result.as_ref().unwrap_or(&0), true);
             end(&result.map(Ending::Read), held.place(), output);
@@ -293,6 +295,7 @@ pub(super) fn give_up_all(decoder: &mut Decoder, output: &mut impl Output) {
 
 fn give_up(held: &Held, fault: Fault, output: &mut impl Output) {
     output.resume(Some(&held.arrival));
+    output.header(&held.run);
     output.fault(fault, held.place());
     output.resume(None);
 }

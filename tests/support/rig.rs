@@ -227,13 +227,17 @@ impl End {
     pub fn assert_ledger(&self) {
         let sum =
             |names: &[&str]| names.iter().map(|name| self.metric(&format!("flowproxy_{name}"))).sum::<u64>();
-        let datagrams =
-            ["datagrams_accepted_total", "datagrams_truncated_total", "datagrams_unreadable_total"];
-        let read = sum(&datagrams) + sum(&["datagrams_shed_total"]);
+        let datagrams = [
+            "datagrams_accepted_total",
+            "datagrams_refused_total",
+            "datagrams_limited_total",
+            "datagrams_truncated_total",
+            "datagrams_unreadable_total",
+        ];
         assert_eq!(
             sum(&["datagrams_received_total"]),
-            read,
-            "datagrams received = accepted + truncated + unreadable + shed"
+            sum(&datagrams),
+            "datagrams received = accepted + refused + limited + truncated + unreadable"
         );
         let decoded = sum(&["records_decoded_total"]);
         wait_until(&format!("{decoded} records decoded = dropped + batched"), || {

@@ -327,7 +327,8 @@ pub fn template_source_name(source: TemplateSource) -> &'static str {
     }
 }
 
-fn sampling_name(source: SamplingSource) -> &'static str {
+/// The name of where a rate comes from.
+pub fn sampling_name(source: SamplingSource) -> &'static str {
     match source {
         SamplingSource::Unknown => "unknown",
         SamplingSource::Record => "record",
