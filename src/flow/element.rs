@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `elements` | IANA's registry, whole | its names are the keys of JSON lines ([`Field::name`]) |
 //! | `sflow_elements` | what sFlow says and IANA's registry has no element for | the same |
-//! | `vendor_elements` | elements of enterprises and numbers that vendors use in NetFlow v9, from sources that it names | for people ([`Field::title`]): keys stay `e<PEN>.<ID>` and `ie<ID>` |
+//! | `vendor_elements` | elements of enterprises and numbers that vendors use in NetFlow v9, from sources that it names | for people ([`Field::title`]): keys stay `e<PEN>.<ID>` and `ie<ID>`, values digits, but those that are lists ([`Field::element_type`]) |
 //!
 //! This is their form, the look-up, and the names of fields that are in neither.
 

@@ -11,7 +11,8 @@
 //! | string | any | text; bytes that are no UTF-8 become U+FFFD; zero bytes at the end are left out |
 //! | dateTimeSeconds, dateTimeMilliseconds | 1 to 8 | number, milliseconds since 1970 |
 //! | dateTimeMicroseconds, dateTimeNanoseconds | 8 | RFC 3339 |
-//! | octets, lists, and whatever has no element | any | hexadecimal digits |
+//! | octets, and whatever has no element | any | hexadecimal digits |
+//! | lists | any | hexadecimal digits here; structure is given to them by `record::lists` |
 //! | a type above, other than string | none | null |
 //! | a type above | others | hexadecimal digits |
 

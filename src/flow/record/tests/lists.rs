@@ -153,3 +153,24 @@ fn every_shorter_list_is_json() {
         }
     }
 }
+
+#[test]
+fn whatever_bytes_a_list_has_its_line_is_json() {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand::rngs::StdRng::seed_from_u64(6_313);
+    let good = [3, 1, 45, 0, 8, 1, b'a', 1, 9, 1, 46, 0, 13, 8, 3, 1, 44, 6, 0, 80, 0, 81];
+    for _ in 0..3_000 {
+        let mut list = good.to_vec();
+        for _ in 0..rng.random_range(1..6) {
+            let place = rng.random_range(0..list.len());
+            match rng.random_range(0..3) {
+                0 => list[place] = rng.random(),
+                1 => list.insert(place, rng.random_range(0..4)),
+                _ => drop(list.remove(place)),
+            }
+        }
+        for element in [BASIC, SUB_TEMPLATE, SUB_TEMPLATE_MULTI] {
+            value(element, &list);
+        }
+    }
+}
