@@ -19,19 +19,34 @@ use witness::Witness;
 pub type Entry = fn(&[u8]);
 
 /// Every entry by the name of its target.
-pub const ALL: [(&str, Entry); 7] = [
+pub const ALL: [(&str, Entry); 12] = [
+    ("v1", v1),
     ("v5", v5),
+    ("v7", v7),
     ("v9", v9),
     ("ipfix", ipfix),
+    ("sflow", sflow),
+    ("lists", lists),
+    ("packet", packet),
     ("stateful", stateful),
     ("saved", saved),
     ("batch", batch),
     ("capture", capture),
 ];
 
+/// A NetFlow v1 datagram.
+pub fn v1(data: &[u8]) {
+    of_version(1, data);
+}
+
 /// A NetFlow v5 datagram.
 pub fn v5(data: &[u8]) {
     of_version(5, data);
+}
+
+/// A NetFlow v7 datagram.
+pub fn v7(data: &[u8]) {
+    of_version(7, data);
 }
 
 /// A NetFlow v9 datagram.
@@ -44,25 +59,73 @@ pub fn ipfix(data: &[u8]) {
     of_version(10, data);
 }
 
-/// A datagram of this version whatever it says, read twice: the second time with what the first one told.
+/// An sFlow v5 datagram.
+pub fn sflow(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    bytes.iter_mut().zip([0, 0, 0, 5]).for_each(|(to, from)| *to = from);
+    read_twice(&bytes);
+}
+
+/// Records that may hold lists (RFC 6313), of templates that lists may name: the first byte is the set's id.
+pub fn lists(data: &[u8]) {
+    const TEMPLATES: [&[u16]; 5] = [
+        &[256, 1, 291, 65_535],
+        &[257, 2, 4, 1, 292, 65_535],
+        &[258, 2, 293, 65_535, 291, 65_535],
+        &[259, 2, 4, 1, 8, 4],
+        &[260, 1, 292, 65_535],
+    ];
+    let Some((first, records)) = data.split_first() else { return };
+    let sixteens = |words: &[u16]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+    let templates = TEMPLATES.concat();
+    let records = &records[..records.len().min(60_000)];
+    let id = 256 + u16::from(first % 8);
+    let mut message = sixteens(&[10, 0, 0, 0, 0, 0, 0, 0, 2, 4 + 2 * templates.len() as u16]);
+    message.extend(sixteens(&templates));
+    message.extend(sixteens(&[id, 4 + records.len() as u16]));
+    message.extend(records);
+    let length = message.len() as u16;
+    message[2..4].copy_from_slice(&length.to_be_bytes());
+    read_twice(&message);
+}
+
+/// The first bytes of a sampled packet: what is found lies within them.
+pub fn packet(data: &[u8]) {
+    use flowproxy::flow::packet::{Link, MAX_LABELS, parse};
+    let Some((first, frame)) = data.split_first() else { return };
+    let link = [Link::Ethernet, Link::Ppp, Link::Ip, Link::Mpls][usize::from(first % 4)];
+    let packet = parse(link, frame);
+    assert!(packet.labels.entries().len() <= MAX_LABELS.min(frame.len() / 3));
+    assert!(packet.macs.is_none() || frame.len() >= 12);
+    assert!(packet.ip.is_some() || (packet.ports.is_none() && packet.icmp.is_none()));
+    // A frame that is cut gives no more than the whole one.
+    let half = parse(link, &frame[..frame.len() / 2]);
+    assert!(half.ports.is_none() || half.ports == packet.ports);
+    assert!(half.tcp_flags.is_none() || half.tcp_flags == packet.tcp_flags);
+}
+
+/// A datagram of this version, whatever it says.
 fn of_version(version: u16, data: &[u8]) {
     let mut bytes = data.to_vec();
     bytes.truncate(usize::from(u16::MAX));
-    for (to, from) in bytes.iter_mut().zip(version.to_be_bytes()) {
-        *to = from;
-    }
+    bytes.iter_mut().zip(version.to_be_bytes()).for_each(|(to, from)| *to = from);
     // A message that says to be longer than it is would be refused, and nothing learnt.
     if let ([_, _, high, low, ..], 10) = (&mut bytes[..], version)
         && usize::from(u16::from_be_bytes([*high, *low])) > data.len()
     {
         [*high, *low] = (data.len() as u16).to_be_bytes();
     }
+    read_twice(&bytes);
+}
+
+/// A datagram read twice: the second time with what the first one told.
+fn read_twice(bytes: &[u8]) {
     let mut decoder = Decoder::new(Settings::default());
     let mut witness = Witness::default();
     for number in 0..2 {
         let exporter = Exporter { address: IpAddr::from([192, 0, 2, 1]), port: 2055 };
         let arrival = Arrival { exporter, received: RECEIVED, elapsed: number, number };
-        witness.datagram(&mut decoder, &arrival, &bytes);
+        witness.datagram(&mut decoder, &arrival, bytes);
     }
     witness.end(&mut decoder);
     witness.read_back();

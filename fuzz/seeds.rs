@@ -13,7 +13,12 @@ use std::time::Duration;
 /// Good inputs for the entry of this name.
 pub fn of(entry: &str) -> Vec<Vec<u8>> {
     match entry {
+        "v1" => vec![fixed(1, 16, 52, 2), fixed(1, 16, 48, 1)],
         "v5" => vec![v5(1), v5(3)],
+        "v7" => vec![fixed(7, 24, 52, 2)],
+        "sflow" => sflow(),
+        "lists" => lists(),
+        "packet" => packets_of_samples(),
         "v9" => [exported(Version::NetflowV9), quirks(9)].concat(),
         "ipfix" => [exported(Version::Ipfix), quirks(10)].concat(),
         "stateful" => stateful(),
@@ -26,7 +31,7 @@ pub fn of(entry: &str) -> Vec<Vec<u8>> {
 
 /// All datagrams of all protocols.
 pub fn datagrams() -> Vec<Vec<u8>> {
-    ["v5", "v9", "ipfix"].into_iter().flat_map(of).collect()
+    ["v1", "v5", "v7", "v9", "ipfix", "sflow"].into_iter().flat_map(of).collect()
 }
 
 /// Hex with comments after `#`.
@@ -45,6 +50,93 @@ fn v5(count: u8) -> Vec<u8> {
          c000 01bb 00 1b 06 00                  # ports, pad, flags, protocol, tos
          fde8 0f0f 18 10 0000                   # AS numbers, masks, pad");
     [&head[..], &record.repeat(usize::from(count))].concat()
+}
+
+/// A datagram of fixed records: header and records of so many bytes.
+fn fixed(version: u8, header_bytes: usize, record_bytes: usize, count: u8) -> Vec<u8> {
+    let mut datagram =
+        [&[0, version, 0, count, 0, 0, 0x0b, 0xb8, 0x65, 0x53, 0x55, 0x80][..], &[0; 12]].concat();
+    datagram.truncate(header_bytes);
+    datagram.extend((0..record_bytes * usize::from(count)).map(|at| (at * 7) as u8));
+    datagram
+}
+
+/// A frame with a tag, IPv4 and TCP.
+const FRAME: &str = "020000000001 020000000002 8100 0064 0800
+    4500 0034 0001 4000 40 06 0000 0a000001 0a000002
+    c000 01bb 00000001 00000002 8018 0200 0000 0000 0101080a0000000000000000";
+
+/// A flow sample with a frame and the switch's tags, counters of an interface, a drop, one of a kind that is not
+/// known, and the expanded forms.
+fn sflow() -> Vec<Vec<u8>> {
+    let with_length = |format: u32, body: &[u8]| {
+        let mut bytes = body.to_vec();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        [&format.to_be_bytes()[..], &(bytes.len() as u32).to_be_bytes(), &bytes].concat()
+    };
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+    let frame = hex(FRAME);
+    let length = frame.len() as u32;
+    let records = [
+        with_length(1, &[words(&[1, 1_500, 4, length]), frame].concat()),
+        with_length(1_001, &words(&[100, 0, 200, 1])),
+        with_length(1_002, &words(&[1, 0x0a00_00fe, 24, 16])),
+        with_length(
+            1_003,
+            &words(&[1, 0x0a00_00fe, 65_001, 65_002, 65_003, 1, 2, 2, 65_004, 65_005, 0, 100]),
+        ),
+        with_length(9 << 12 | 1, &words(&[1, 2, 3])),
+    ];
+    let ip = [
+        with_length(3, &words(&[1_500, 6, 0x0a00_0001, 0x0a00_0002, 443, 50_000, 0x18, 0])),
+        with_length(4, &words(&[60, 17, 1, 2, 3, 4, 5, 6, 7, 8, 53, 50_000, 0, 0])),
+    ];
+    let counters = [with_length(1, &words(&[7; 22])), with_length(2, &words(&[3; 13]))];
+    let count = |records: &[Vec<u8>]| records.len() as u32;
+    let samples = [
+        with_length(1, &[words(&[1, 3, 100, 1_000, 0, 3, 4, count(&records)]), records.concat()].concat()),
+        with_length(3, &[words(&[2, 0, 3, 100, 1_100, 0, 0, 3, 0, 0x3fff_ffff, 2]), ip.concat()].concat()),
+        with_length(2, &[words(&[1, 3, count(&counters)]), counters.concat()].concat()),
+        with_length(4, &[words(&[2, 0, 3, count(&counters)]), counters.concat()].concat()),
+        with_length(5, &[words(&[1, 0, 3, 7, 3, 0, 258, 1]), records[0].clone()].concat()),
+        with_length(77, &words(&[1, 2, 3])),
+    ];
+    let datagram = |samples: &[Vec<u8>]| {
+        [words(&[5, 1, 0xc000_0201, 0, 9, 100_000, samples.len() as u32]), samples.concat()].concat()
+    };
+    let mut datagrams: Vec<Vec<u8>> =
+        samples.iter().map(|sample| datagram(std::slice::from_ref(sample))).collect();
+    datagrams.push(datagram(&samples));
+    datagrams
+}
+
+/// Values of the records that [`super::lists`] has templates for.
+fn lists() -> Vec<Vec<u8>> {
+    vec![
+        hex("00 09 03 0007 0002 0050 01bb 0000"),       // a basicList of ports
+        hex("00 0b ff 8007 0002 00007279 0050 01bb"),   // of an enterprise's element
+        hex("01 06 08 04 0103 06 0a000001"),            // a subTemplateList of 259
+        hex("01 06 0b 03 0104 07 03 0103 06 0a000001"), // of lists of lists
+        hex("02 11 04 0103 0009 06 0a000001 0104 0008 03 03 0103 00"),
+        hex("00 0a 03 0123 ffff 04 03 0007 0002"),
+    ]
+}
+
+/// Link and frame.
+fn packets_of_samples() -> Vec<Vec<u8>> {
+    let ipv6 = "6000 0000 0020 2b 40 20010db8000000000000000000000001 20010db8000000000000000000000002
+        2c 00 000000000000  06 00 0000 00000000  0035 c000 00000000 00000000 5002 0000 0000 0000";
+    let mpls = "00064 0 ff 000c8 1 ff 4500 001c 0000 0000 40 11 0000 0a000001 0a000002 0035 c000 0008 0000";
+    [
+        format!("00 {FRAME}"),
+        format!("01 ff03 0021 {}", &FRAME[FRAME.find("4500").expect("IPv4")..]),
+        format!("02 {ipv6}"),
+        format!("03 {mpls}"),
+        "00 020000000001 020000000002 88a8 0064 8100 00c8 8864 1100 0001 0010 0057".to_owned() + ipv6,
+        "00 020000000001 020000000002 0040 aaaa03 000000 0800 4500".to_owned(),
+    ]
+    .map(|text| hex(&text))
+    .to_vec()
 }
 
 /// Datagrams of our own encoder: flows and options; for IPFIX also enterprise fields and variable length.

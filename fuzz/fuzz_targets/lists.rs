@@ -1,0 +1,8 @@
+//! `entries::lists` for cargo-fuzz.
+#![no_main]
+
+#[path = "../entries.rs"]
+#[allow(dead_code)]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::lists(data));
