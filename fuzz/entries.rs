@@ -158,8 +158,8 @@ pub fn stateful(data: &[u8]) {
         changes: ChangeLimits { burst: 16, per_second: 4 },
     };
     let limits = if flags & 2 == 0 { Limits::default() } else { limits };
-    let settings = Settings { obey_withdrawals: flags & 1 == 1, limits };
-    let mut decoder = Decoder::new(settings);
+    let settings = Settings { obey_withdrawals: flags & 1 == 1, limits, ..Settings::default() };
+    let mut decoder = Decoder::new(settings.clone());
     decoder.note_changes();
     let mut witness = Witness::default();
     let (mut elapsed, mut number) = (0, 0);
@@ -180,7 +180,7 @@ pub fn stateful(data: &[u8]) {
             11 => witness.read_back(),
             12 => {
                 witness.end(&mut decoder);
-                decoder = restarted(&decoder, settings);
+                decoder = restarted(&decoder, settings.clone());
             }
             13 => drop(decoder.take_changed()),
             _ => witness.end(&mut decoder),

@@ -43,7 +43,7 @@ pub(super) struct Tcp {
 
 impl Tcp {
     pub(super) fn new(inbox: Inbox, context: &Context) -> Tcp {
-        let mut settings = context.wire;
+        let mut settings = context.wire.clone();
         // RFC 7011 8.1: withdrawals are for transports that keep what is sent in order.
         settings.obey_withdrawals = true;
         settings.limits = LIMITS;
@@ -63,7 +63,7 @@ impl Tcp {
         let now = clock.now();
         match content {
             Content::Messages(messages) => {
-                let settings = self.settings;
+                let settings = self.settings.clone();
                 let decoder = self.decoders.entry(session).or_insert_with(|| Decoder::new(settings));
                 for bytes in messages.iter() {
                     let message = Datagram { exporter, bytes, truncated: false };

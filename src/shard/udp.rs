@@ -25,7 +25,7 @@ impl Udp {
         Udp {
             rest: sockets.rest(),
             receiver: Receiver::new(),
-            decoder: Decoder::new(context.wire),
+            decoder: Decoder::new(context.wire.clone()),
             stop: Arc::clone(&context.stop),
             sockets,
         }

@@ -9,8 +9,12 @@
 //! | restored: heard by this key before the last start, not since | used at once, marked |
 //! | heard from another port of the address, no other fields ever heard for the id there, and the set fits it | used after a wait, marked provisional: [`Domains::candidate`] |
 
+mod told;
+
 use super::Limits;
 use super::generations::Generations;
+use super::options::DomainState;
+use super::sampling::{Basis, ByRecord, NetworkRates, Shared};
 use super::template::Template;
 use crate::flow::{Exporter, Layout};
 use crate::proto::Protocol;
@@ -53,6 +57,15 @@ pub(super) struct Domain {
     templates: Generations<u16, Known>,
     /// When it was last used, to [`USE_STEP`], in hours since 1970.
     used: u32,
+    state: DomainState,
+    /// What the state counts against the limit.
+    cost: usize,
+    /// The state is from before the last start, and nothing was told since.
+    is_restored: bool,
+    /// What follows from it and from what others have told.
+    basis: Basis,
+    /// A record has named a sampler.
+    names_samplers: bool,
 }
 
 impl Domain {
@@ -65,6 +78,13 @@ impl Domain {
     pub(super) fn used(&self) -> u32 {
         self.used
     }
+}
+
+/// What the records of a set are read by.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) known: &'a Known,
+    pub(super) sampling: ByRecord<'a>,
 }
 
 /// What a template that was heard changed.
@@ -80,14 +100,16 @@ pub enum Change {
 
 /// What is kept over all domains while they come and go.
 #[derive(Debug, Default)]
-struct Books {
-    /// What all templates together count against the limit.
+pub(super) struct Books {
+    /// What all templates and states together count against the limit.
     fields: usize,
     /// What was put in since the last turn.
     heard: usize,
     evicted: u64,
     /// The wall clock, in hours since 1970.
     hour: u32,
+    /// Things told that there was no room for.
+    refused: u64,
     addresses: HashMap<IpAddr, Address>,
     /// Domains that are not any more as they were when this was last taken; `None` when nobody asks.
     changed: Option<HashSet<DomainKey>>,
@@ -101,6 +123,8 @@ struct Address {
     conflicts: HashSet<(Protocol, u32, u16)>,
     /// There were once too many ports to compare.
     crowded: bool,
+    /// What its domains have told, for each other.
+    shared: Option<Shared>,
 }
 
 impl Books {
@@ -108,6 +132,7 @@ impl Books {
         for (_, known) in domain.templates.iter() {
             self.template_gone(known);
         }
+        self.fields = self.fields.saturating_sub(domain.cost);
         if let Some(address) = self.addresses.get_mut(&key.exporter.address) {
             address.keys.retain(|other| *other != key);
             if address.keys.is_empty() {
@@ -142,11 +167,20 @@ pub struct Domains {
     limits: Limits,
     map: Generations<DomainKey, Domain>,
     books: Books,
+    set: NetworkRates,
+    /// An address whose domains have told something that has not been worked into the basis of the others.
+    stale: Option<IpAddr>,
 }
 
 impl Domains {
     pub(super) fn new(limits: Limits) -> Domains {
-        Domains { limits, map: Generations::new(limits.domains), books: Books::default() }
+        Domains {
+            limits,
+            map: Generations::new(limits.domains),
+            books: Books::default(),
+            set: NetworkRates::default(),
+            stale: None,
+        }
     }
 
     /// Notes from now on which domains change, for [`Domains::take_changed`].
@@ -171,11 +205,21 @@ impl Domains {
 
     /// A domain, made if it has told nothing yet.
     fn enter(&mut self, key: DomainKey) {
-        let Domains { map, books, limits } = self;
+        let Domains { map, books, .. } = self;
         if map.get(&key, &mut |key, gone| books.gone(key, &gone)).is_some() {
             return;
         }
-        let domain = Domain { templates: Generations::new(limits.templates_per_domain), used: books.hour };
+        let basis = self.basis(&key);
+        let Domains { map, books, limits, .. } = self;
+        let domain = Domain {
+            templates: Generations::new(limits.templates_per_domain),
+            used: books.hour,
+            state: DomainState::default(),
+            cost: 0,
+            is_restored: false,
+            basis,
+            names_samplers: false,
+        };
         map.insert(key, domain, &mut |key, gone| books.gone(key, &gone));
         books.addresses.entry(key.exporter.address).or_default().keys.push(key);
     }
@@ -232,7 +276,7 @@ impl Domains {
     }
 
     fn make_room(&mut self, width: usize) {
-        let Domains { map, books, limits } = self;
+        let Domains { map, books, limits, .. } = self;
         if books.heard + width > limits.fields / 2 || books.fields + width > limits.fields {
             map.turn(&mut |key, gone| books.gone(key, &gone));
             books.heard = 0;
@@ -323,6 +367,11 @@ impl Domains {
         let Some(domain) = self.map.peek(key) else { return (0, 0) };
         let restored = domain.templates.iter().filter(|(_, known)| known.restored).count();
         (domain.templates.len(), restored)
+    }
+
+    /// Rates and interfaces told that there was no room for.
+    pub fn refused(&self) -> u64 {
+        self.books.refused
     }
 
     /// Templates given up at a limit so far.

@@ -80,6 +80,7 @@ pub(super) fn datagram(
     }
     // A set that could not be told from the next hides how many records there were.
     decoder.notes.is_part |= cursor.left() > after && cursor.rest().iter().any(|byte| *byte != 0);
+    decoder.domains.settle();
     decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
     Ok(())
 }

@@ -14,6 +14,8 @@
 //! | `v9.rs` | NetFlow v9 | RFC 3954 |
 //! | `ipfix.rs` | IPFIX | RFC 7011 |
 //! | `lists.rs` | which templates lists inside records name | RFC 6313 |
+//! | `options.rs` | what options records tell | RFC 3954 6.1, RFC 7011 4 |
+//! | `sampling.rs` | which sampling rate records are subject to | |
 //! | `sequence.rs` | what sequence numbers tell | RFC 7011 10.3.2 |
 //! | `track.rs` | what is known of senders without being told | |
 //! | `sflow/` | sFlow v5 | sFlow.org, "sFlow Version 5" |
@@ -35,7 +37,9 @@ mod generations;
 mod hold;
 mod ipfix;
 mod lists;
+mod options;
 mod rate;
+mod sampling;
 mod saved;
 mod sequence;
 mod sets;
@@ -51,7 +55,9 @@ pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
 pub use hold::HoldLimits;
 pub use ipfix::message_length;
+pub use options::{DomainState, InterfaceText};
 pub use rate::ChangeLimits;
+pub use sampling::NetworkRate;
 pub use saved::{KeyBytes, Restored, Saved};
 pub use sequence::{Sequence, Step, Unit};
 pub use sflow::{Record, Records, Sample, Source};
@@ -218,11 +224,13 @@ impl Default for Limits {
 }
 
 /// What is set for a decoder.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Forget a template when its exporter withdraws it. Over UDP a withdrawal is easily forged or late, and
     /// RFC 7011 8.4 has none there: the default is to report it only.
     pub obey_withdrawals: bool,
+    /// Sampling rates for exporters that do not tell theirs.
+    pub network_rates: Arc<[NetworkRate]>,
     /// Caps of its tables.
     pub limits: Limits,
 }
@@ -253,9 +261,10 @@ struct Fixed {
 impl Decoder {
     /// A decoder that has heard nothing yet.
     pub fn new(settings: Settings) -> Decoder {
+        let mut domains = Domains::new(settings.limits);
+        domains.set_rates(&settings.network_rates);
         Decoder {
-            settings,
-            domains: Domains::new(settings.limits),
+            domains,
             hold: Hold::new(settings.limits.hold),
             tracks: Tracks::new(settings.limits.senders),
             notes: Notes::default(),
@@ -264,6 +273,7 @@ impl Decoder {
             samples: sflow::Samples::default(),
             ends: Vec::new(),
             named: Vec::new(),
+            settings,
         }
     }
 
@@ -286,6 +296,16 @@ impl Decoder {
     /// used longest ago is to be put back first: it goes first when there is too much.
     pub fn restore(&mut self, key: DomainKey, saved: &Saved) -> Restored {
         saved::restore(&mut self.domains, key, saved)
+    }
+
+    /// What a domain has told in options records.
+    pub fn state(&self, key: &DomainKey) -> Option<&DomainState> {
+        self.domains.state(key).map(|(state, _)| state)
+    }
+
+    /// Puts back what a domain had told in options records before the last start: it counts until it is told anew.
+    pub fn restore_state(&mut self, key: DomainKey, state: DomainState) {
+        self.domains.restore_state(key, state);
     }
 
     /// Reads one datagram.
@@ -346,7 +366,11 @@ impl Decoder {
         all.chain(silent.map(|key| (*key, None))).map(move |(key, track)| {
             let (templates, restored) = self.domains.templates_of(&key);
             let awaited = awaited.remove(&key).unwrap_or_default();
-            Sender { key, track, templates, restored, awaited, boot_time: 0, rates: 0, interfaces: 0 }
+            let (boot_time, rates, interfaces) =
+                self.domains.state(&key).map_or((0, 0, 0), |(state, basis)| {
+                    (basis.boot_time(), state.rate_count(), state.interfaces.len())
+                });
+            Sender { key, track, templates, restored, awaited, boot_time, rates, interfaces }
         })
     }
 

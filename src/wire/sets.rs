@@ -6,14 +6,16 @@
 //! ```
 
 use super::cursor::Cursor;
-use super::domain::{Change, DomainKey};
+use super::domain::{Change, DomainKey, Known};
 use super::hold::{Awaited, Held, Overdue};
+use super::sampling::ByRecord;
 use super::template::Template;
 use super::track::DataNotes;
 use super::{Arrival, Decoder, Fault, Heard, Output, Place, lists};
 use crate::flow::list::Named;
 use crate::flow::{Field, Layout, Run};
 use crate::proto::{RecordKind, TemplateSource};
+use std::iter;
 use std::sync::Arc;
 
 pub(super) const HEADER_BYTES: usize = 4;
@@ -117,29 +119,44 @@ fn read_known(
     output: &mut impl Output,
 ) -> Option<Result<u32, Broken>> {
     let Decoder { domains, ends, named, notes, .. } = decoder;
-    let known = domains.template(key, run.template)?;
-    run.template_source = if known.restored { TemplateSource::Restored } else { TemplateSource::Heard };
-    if known.template.layout().kind() == RecordKind::Data {
-        notes.data = Some(DataNotes::new(run, false, false));
-    }
-    if !known.template.layout().has_lists() {
-        return Some(read(&known.template, run, cursor, ends, &[], output));
-    }
-    let layout = Arc::clone(known.template.layout());
     named.clear();
-    let mut template = |id| domains.template(key, id).map(|known| Arc::clone(known.template.layout()));
-    lists::find(&layout, cursor.rest(), &mut template, named);
-    let known = domains.template(key, run.template)?;
-    Some(read(&known.template, run, cursor, ends, named, output))
+    let mut reading = domains.reading(key, run.template)?;
+    if reading.known.template.layout().has_lists() {
+        let layout = Arc::clone(reading.known.template.layout());
+        let mut template = |id| domains.template(key, id).map(|known| Arc::clone(known.template.layout()));
+        lists::find(&layout, cursor.rest(), &mut template, named);
+        reading = domains.reading(key, run.template)?;
+    }
+    let Known { template, restored } = reading.known;
+    run.template_source = if *restored { TemplateSource::Restored } else { TemplateSource::Heard };
+    let result = read(template, run, cursor, ends, named, &mut reading.sampling, output);
+    if template.layout().kind() == RecordKind::Data {
+        let by = template.sampled_by();
+        notes.data = Some(DataNotes::new(run, by.carries_rate, by.names_sampler()));
+    }
+    if let Some(reader) = template.reader() {
+        let (reader, layout) = (Arc::clone(reader), Arc::clone(template.layout()));
+        domains.tell(key, &reader, &layout, rows(&layout, cursor.rest(), ends));
+    }
+    Some(result)
+}
+
+/// The records of a set that was read, each as its bytes.
+fn rows<'r>(layout: &Layout, content: &'r [u8], ends: &[u32]) -> impl Iterator<Item = &'r [u8]> {
+    let of_stride = content.chunks_exact(layout.stride().unwrap_or(content.len() + 1));
+    let starts = iter::once(0).chain(ends.iter().copied());
+    let bounds = starts.zip(ends).map(|(start, end)| start as usize..*end as usize);
+    of_stride.chain(bounds.filter_map(|bounds| content.get(bounds)))
 }
 
 /// Gives the records of a set to the output; tells how many. `named` are the templates that lists in them name.
 fn read(
     template: &Template,
-    run: &Run,
+    run: &mut Run,
     mut cursor: Cursor<'_>,
     ends: &mut Vec<u32>,
     named: &[Named],
+    sampling: &mut ByRecord<'_>,
     output: &mut impl Output,
 ) -> Result<u32, Broken> {
     let content = cursor.rest();
@@ -152,13 +169,67 @@ fn read(
             (ends.len(), ends.last().map_or(0, |end| *end as usize), broken)
         }
     };
+    sampling.basis.apply(run);
     if let (Some(rows), true) = (content.get(..taken), count > 0) {
-        if !named.is_empty() {
-            output.lists(named);
+        let mut records = Records { template, rows, ends, named, given: (0, 0) };
+        if sampling.is_needed(template.sampled_by()) {
+            records.give_by_rate(run, sampling, output);
         }
-        output.records(run, template, rows, ends, count as u32);
+        records.give(run, count, taken, output);
     }
     broken.map_or(Ok(count as u32), Err)
+}
+
+/// Records of one set, to be given to the output.
+struct Records<'a> {
+    template: &'a Template,
+    rows: &'a [u8],
+    /// The end of each, if there is no stride.
+    ends: &'a mut [u32],
+    named: &'a [Named],
+    /// How many records, and bytes of them, the output has.
+    given: (usize, usize),
+}
+
+impl Records<'_> {
+    /// Gives the records up to `count` of the set, which end at `end`, as those of `run`.
+    fn give(&mut self, run: &Run, count: usize, end: usize, output: &mut impl Output) {
+        let (given, start) = std::mem::replace(&mut self.given, (count, end));
+        let ends = self.ends.get_mut(given..count).unwrap_or_default();
+        ends.iter_mut().for_each(|end| *end -= start as u32);
+        if let (Some(rows), true) = (self.rows.get(start..end), count > given) {
+            if !self.named.is_empty() {
+                output.lists(self.named);
+            }
+            output.records(run, self.template, rows, ends, (count - given) as u32);
+        }
+    }
+
+    /// Finds the rate of each record, and gives each stretch with one rate when the next begins; the last is left.
+    fn give_by_rate(&mut self, run: &mut Run, sampling: &mut ByRecord<'_>, output: &mut impl Output) {
+        let (layout, rows) = (self.template.layout(), self.rows);
+        let (mut start, mut count, mut decided) = (0, 0, None);
+        while let Some(end) = layout.stride().map(|stride| start + stride).or_else(|| self.end(count))
+            && let Some(row) = rows.get(start..end)
+        {
+            let deciding = sampling.deciding(layout, self.template.sampled_by(), row);
+            if decided != Some(deciding) {
+                let mut next = *run;
+                sampling.apply(&mut next, deciding);
+                if next != *run {
+                    self.give(run, count, start, output);
+                    *run = next;
+                }
+                decided = Some(deciding);
+            }
+            (start, count) = (end, count + 1);
+        }
+    }
+
+    /// Where a record ends that was not given yet.
+    fn end(&self, record: usize) -> Option<usize> {
+        self.ends.get(record).map(|end| *end as usize)
+    }
 }
 
 /// Walks the records of a layout of variable length and notes where each ends. What is left in the cursor is padding
@@ -245,17 +316,19 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
     let patient: Vec<Awaited> = patient.map(|(awaited, ..)| *awaited).collect();
     for awaited in patient {
         let Decoder { domains, hold, tracks, ends, named, .. } = &mut *decoder;
+        let (basis, mut names_samplers) = (domains.basis(&awaited.0), false);
         let Some(template) = domains.candidate(&awaited.0, awaited.1) else { continue };
         while let Some(held) =
             hold.take_first(&awaited, |held| is_patient(&held.arrival) && fits(template.layout(), held, ends))
         {
-            let run = Run { template_source: TemplateSource::Provisional, ..held.run };
+            let mut run = Run { template_source: TemplateSource::Provisional, ..held.run };
             named.clear();
             let mut of_list = |id| domains.candidate(&awaited.0, id).map(|of| Arc::clone(of.layout()));
             lists::find(template.layout(), &held.content, &mut of_list, named);
+            let mut sampling = domains.sampling(&awaited.0, &basis, &mut names_samplers);
             output.resume(Some(&held.arrival));
             output.header(&run);
-            let result = read(template, &run, held.cursor(), ends, named, output);
+            let result = read(template, &mut run, held.cursor(), ends, named, &mut sampling, output);
             tracks.resumed(&awaited.0, *result.as_ref().unwrap_or(&0), true);
             end(&result.map(Ending::Read), held.place(), output);
             output.resume(None);

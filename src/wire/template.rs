@@ -1,6 +1,8 @@
 //! Templates: the checks on what is heard, and what it compiles to.
 
 use super::Fault;
+use super::options::Reader;
+use super::sampling::SampledBy;
 use crate::flow::{Field, Layout, Slot};
 use crate::proto::RecordKind;
 use std::sync::Arc;
@@ -17,11 +19,29 @@ pub(super) const MAX_EMPTY_FIELDS: usize = 8;
 pub struct Template {
     layout: Arc<Layout>,
     slot: Slot,
+    sampled_by: SampledBy,
+    reader: Option<Arc<Reader>>,
 }
 
 impl Template {
     pub(super) fn new(layout: Layout) -> Template {
-        Template { layout: Arc::new(layout), slot: Slot::default() }
+        let is_options = layout.kind() == RecordKind::Options;
+        Template {
+            sampled_by: if is_options { SampledBy::default() } else { SampledBy::new(&layout) },
+            reader: Reader::new(&layout).filter(|_| is_options).map(Arc::new),
+            layout: Arc::new(layout),
+            slot: Slot::default(),
+        }
+    }
+
+    /// Where its records say how they were sampled.
+    pub(super) fn sampled_by(&self) -> &SampledBy {
+        &self.sampled_by
+    }
+
+    /// How to read what its records tell, if they are options records that tell something.
+    pub(super) fn reader(&self) -> Option<&Arc<Reader>> {
+        self.reader.as_ref()
     }
 
     /// The fields of its records.

@@ -177,6 +177,9 @@ impl Tracks {
             Unit::Flows | Unit::Records => (!notes.is_part).then_some(notes.records),
             Unit::Datagrams | Unit::Samples => Some(1),
         };
+        if key.protocol == Protocol::NetflowV1 {
+            return; // It has no sequence number.
+        }
         if let Some(step) = track.sequence.take(run.sequence, count, restarted) {
             track.count(step);
             output.sequence(track.unit, step);

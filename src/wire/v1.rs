@@ -63,7 +63,8 @@ pub(super) fn datagram(
     output: &mut impl Output,
 ) -> Result<(), Fault> {
     let header = fixed::times(Protocol::NetflowV1, arrival, &mut cursor);
-    let (count, run) = header.map_err(|Short| Fault::ShortHeader)?;
+    let (count, mut run) = header.map_err(|Short| Fault::ShortHeader)?;
+    decoder.domains.rate_set(&mut run);
     let Layouts { usual, long } = &decoder.fixed.v1;
     let is_long = count > 0 && cursor.left() == count * LONG_RECORD_BYTES;
     let template = if is_long { long } else { usual };

@@ -33,7 +33,8 @@ pub(super) fn datagram(
     mut cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Result<(), Fault> {
-    let (count, run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    let (count, mut run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
+    decoder.domains.rate_set(&mut run);
     fixed::records(&decoder.fixed.v7, &mut decoder.tracks, arrival, &run, count, cursor, output);
     Ok(())
 }

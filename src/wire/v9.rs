@@ -45,6 +45,7 @@ pub(super) fn datagram(
         };
         sets::end(&result, set.place(), output);
     }
+    decoder.domains.settle();
     decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Bench {
             exporters: ExporterView::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        let (metrics, decoder) = (context.metrics.clone(), Decoder::new(context.wire));
+        let (metrics, decoder) = (context.metrics.clone(), Decoder::new(context.wire.clone()));
         Bench { intake: Intake::new(&context), decoder, metrics, _spool: (folder, spool, writer) }
     }
 

@@ -1,0 +1,367 @@
+//! What options records tell: sampling rates, when the exporter started, what its interfaces are called.
+//!
+//! Which fields of an options template tell something is worked out once, when it is compiled ([`Reader`]). What its
+//! records tell becomes part of the state of their domain ([`DomainState`]), where `sampling.rs` finds it.
+//!
+//! | in the record | told |
+//! |---|---|
+//! | a rate: 34, 50, (305 + 306) / 305, 310 / 309, the first that is there and not 0 | by what comes next |
+//! | ... and a sampler's id: 48, 302 | the sampler's |
+//! | ... else an interface: 10, 14, NetFlow v9's scope Interface | the interface's |
+//! | ... else | of what the scope says: the system, or a part of it such as a line card |
+//! | 160 | when the exporter started |
+//! | 82, 83, and an interface | its name and description |
+//!
+//! Numbers may have any width up to 8 bytes; 0 and empty text tell nothing. What is told replaces what was told of the
+//! same thing; when there are too many things, new ones are refused, and counted.
+
+use crate::flow::list::take_value;
+use crate::flow::{Field, Layout};
+use std::collections::BTreeMap;
+
+/// Samplers of one domain.
+const MOST_SAMPLERS: usize = 256;
+/// Interfaces of one domain; names and rates are counted apart.
+const MOST_INTERFACES: usize = 8_192;
+/// Parts of one domain's system with a rate.
+const MOST_PARTS: usize = 64;
+/// Bytes of a name or description; what is longer is cut.
+const MOST_TEXT: usize = 256;
+
+/// NetFlow v9's scope types (RFC 3954 6.1).
+const SCOPE_SYSTEM: u16 = 1;
+const SCOPE_INTERFACE: u16 = 2;
+/// Scopes that are the exporter as a whole, whatever their value: its addresses, and the exporting process.
+const WHOLE: [u16; 3] = [130, 131, 144];
+
+/// What one domain has told in options records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainState {
+    /// Sampling rates by sampler id: one packet in so many.
+    pub samplers: BTreeMap<u64, u32>,
+    /// Sampling rates by interface.
+    pub interface_rates: BTreeMap<u32, u32>,
+    /// Sampling rates of the system or parts of it, by a number made of their scope.
+    pub rates: BTreeMap<u64, u32>,
+    /// When the exporter started, in milliseconds since 1970; 0 if it did not tell.
+    pub boot_time: u64,
+    /// Interfaces by number (SNMP's ifIndex).
+    pub interfaces: BTreeMap<u32, InterfaceText>,
+}
+
+/// What an interface is called; empty if that was not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceText {
+    /// interfaceName, 82.
+    pub name: String,
+    /// interfaceDescription, 83.
+    pub description: String,
+}
+
+/// What is told counts like fields of templates, some 20 bytes each. A rate may stand in the tables of its address too.
+const RATE_COST: usize = 6;
+const INTERFACE_COST: usize = 6;
+const TEXT_BYTES_OF_COST: usize = 16;
+
+impl InterfaceText {
+    fn cost(&self) -> usize {
+        INTERFACE_COST + (self.name.len() + self.description.len()).div_ceil(TEXT_BYTES_OF_COST)
+    }
+}
+
+/// What came of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The state is not as it was.
+    pub(super) changed: bool,
+    /// What rates and times follow from is not as it was.
+    pub(super) sampling_changed: bool,
+    /// There was no room for it.
+    pub(super) refused: bool,
+}
+
+impl DomainState {
+    /// What it counts against the limit of the table of domains.
+    pub(super) fn cost(&self) -> usize {
+        let rates = self.samplers.len() + self.interface_rates.len() + self.rates.len();
+        rates * RATE_COST + self.interfaces.values().map(InterfaceText::cost).sum::<usize>()
+    }
+
+    /// How many rates it has.
+    pub(super) fn rate_count(&self) -> usize {
+        self.samplers.len() + self.interface_rates.len() + self.rates.len()
+    }
+
+    /// Takes over what a record told, and keeps `cost` what [`DomainState::cost`] gives.
+    fn tell(&mut self, told: &Told<'_>, cost: &mut usize) -> Outcome {
+        let rate = told.rate();
+        let mut outcome = match (rate, told.sampler, told.interface) {
+            (None, ..) => Outcome::default(),
+            (Some(rate), Some(sampler), _) => put(&mut self.samplers, MOST_SAMPLERS, sampler, rate, cost),
+            (Some(rate), None, Some(interface)) => {
+                put(&mut self.interface_rates, MOST_INTERFACES, interface, rate, cost)
+            }
+            (Some(rate), None, None) => put(&mut self.rates, MOST_PARTS, told.scope.0, rate, cost),
+        };
+        if told.boot != 0 && told.boot != self.boot_time {
+            self.boot_time = told.boot;
+            (outcome.changed, outcome.sampling_changed) = (true, true);
+        }
+        if let Some(interface) = told.interface {
+            let named = self.name(interface, told, cost);
+            outcome.changed |= named.changed;
+            outcome.refused |= named.refused;
+        }
+        outcome
+    }
+
+    fn name(&mut self, interface: u32, told: &Told<'_>, cost: &mut usize) -> Outcome {
+        let (name, description) = (text(told.name), text(told.description));
+        if name.is_empty() && description.is_empty() {
+            return Outcome::default();
+        }
+        let is_full = self.interfaces.len() >= MOST_INTERFACES;
+        if is_full && !self.interfaces.contains_key(&interface) {
+            return Outcome { refused: true, ..Outcome::default() };
+        }
+        let known = self.interfaces.entry(interface).or_insert_with(|| {
+            *cost += INTERFACE_COST;
+            InterfaceText::default()
+        });
+        let before = known.cost();
+        let mut changed = false;
+        for (known, told) in [(&mut known.name, name), (&mut known.description, description)] {
+            if !told.is_empty() && *known != *told {
+                *known = told.into_owned();
+                changed = true;
+            }
+        }
+        *cost = *cost + known.cost() - before;
+        Outcome { changed, ..Outcome::default() }
+    }
+}
+
+fn put<K: Ord>(map: &mut BTreeMap<K, u32>, most: usize, key: K, rate: u32, cost: &mut usize) -> Outcome {
+    let is_full = map.len() >= most;
+    if let Some(known) = map.get_mut(&key) {
+        let changed = *known != rate;
+        *known = rate;
+        return Outcome { changed, sampling_changed: changed, refused: false };
+    }
+    if is_full {
+        return Outcome { refused: true, ..Outcome::default() };
+    }
+    map.insert(key, rate);
+    *cost += RATE_COST;
+    Outcome { changed: true, sampling_changed: true, refused: false }
+}
+
+/// Text up to its first NUL, cut to [`MOST_TEXT`] bytes.
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(bytes.get(..end.min(MOST_TEXT)).unwrap_or_default());
+    // What is not UTF-8 is replaced by three bytes.
+    match text.len() {
+        ..=MOST_TEXT => text,
+        _ => text.get(..text.floor_char_boundary(MOST_TEXT)).unwrap_or_default().to_owned().into(),
+    }
+}
+
+/// What a field of an options record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Nothing of interest here.
+    Other,
+    /// What the record is about, beside an interface or sampler.
+    Scope(u16),
+    Sampler,
+    Interface,
+    Interval,
+    RandomInterval,
+    PacketInterval,
+    PacketSpace,
+    Size,
+    Population,
+    Boot,
+    Name,
+    Description,
+}
+
+impl Role {
+    fn of(field: Field) -> Role {
+        if field.enterprise != 0 {
+            return Role::Other;
+        }
+        match field.element {
+            10 | 14 => Role::Interface,
+            34 => Role::Interval,
+            48 | 302 => Role::Sampler,
+            50 => Role::RandomInterval,
+            82 => Role::Name,
+            83 => Role::Description,
+            160 => Role::Boot,
+            305 => Role::PacketInterval,
+            306 => Role::PacketSpace,
+            309 => Role::Size,
+            310 => Role::Population,
+            _ => Role::Other,
+        }
+    }
+
+    fn of_scope(field: Field, is_v9: bool) -> Role {
+        match (is_v9, field.element, Role::of(field)) {
+            (true, SCOPE_INTERFACE, _) => Role::Interface,
+            // Some exporters of NetFlow v9 put elements where scope types belong.
+            (_, _, role @ (Role::Interface | Role::Sampler)) => role,
+            (_, element, _) => Role::Scope(element),
+        }
+    }
+
+    /// Does a template with this field tell anything?
+    fn tells(self) -> bool {
+        !matches!(self, Role::Other | Role::Scope(_) | Role::Sampler | Role::Interface)
+    }
+}
+
+/// Reads the records of one options template.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Of each field.
+    roles: Vec<Role>,
+    is_v9: bool,
+}
+
+impl Reader {
+    /// A reader for records of this layout; `None` if they tell nothing.
+    pub(super) fn new(layout: &Layout) -> Option<Reader> {
+        let is_v9 = layout.v9_scopes();
+        let roles = layout.fields().iter().enumerate().map(|(place, placed)| {
+            if place < layout.scope_columns() {
+                Role::of_scope(placed.field, is_v9)
+            } else {
+                Role::of(placed.field)
+            }
+        });
+        let roles: Vec<Role> = roles.collect();
+        roles.iter().any(|role| role.tells()).then_some(Reader { roles, is_v9 })
+    }
+
+    /// Takes over what the record in `row` tells; keeps `cost` the state's.
+    pub(super) fn read(
+        &self,
+        layout: &Layout,
+        mut row: &[u8],
+        state: &mut DomainState,
+        cost: &mut usize,
+    ) -> Outcome {
+        let mut told = Told::default();
+        for (placed, role) in layout.fields().iter().zip(&self.roles) {
+            let Some(value) = take_value(&mut row, placed.field.width) else { break };
+            told.take(*role, value, self.is_v9);
+        }
+        state.tell(&told, cost)
+    }
+}
+
+/// What one record tells.
+#[derive(Debug, Default)]
+struct Told<'a> {
+    sampler: Option<u64>,
+    interface: Option<u32>,
+    scope: Scope,
+    interval: u64,
+    random_interval: u64,
+    packet_interval: u64,
+    packet_space: u64,
+    size: u64,
+    population: u64,
+    boot: u64,
+    name: &'a [u8],
+    description: &'a [u8],
+}
+
+impl<'a> Told<'a> {
+    /// Takes a field's value. Of several fields with the same role the first that is not 0 counts.
+    fn take(&mut self, role: Role, value: &'a [u8], is_v9: bool) {
+        let number = || number(value).filter(|number| *number != 0);
+        let slot = match role {
+            Role::Other => return,
+            Role::Scope(element) => {
+                let is_whole = if is_v9 { element == SCOPE_SYSTEM } else { WHOLE.contains(&element) };
+                return self.scope.add(element, if is_whole { &[] } else { value });
+            }
+            Role::Sampler => {
+                self.sampler = self.sampler.filter(|id| *id != 0).or(crate::wire::options::number(value));
+                return;
+            }
+            Role::Interface => {
+                self.interface = self.interface.or(number().and_then(|number| number.try_into().ok()));
+                return;
+            }
+            Role::Name => return take_text(&mut self.name, value),
+            Role::Description => return take_text(&mut self.description, value),
+            Role::Interval => &mut self.interval,
+            Role::RandomInterval => &mut self.random_interval,
+            Role::PacketInterval => &mut self.packet_interval,
+            Role::PacketSpace => &mut self.packet_space,
+            Role::Size => &mut self.size,
+            Role::Population => &mut self.population,
+            Role::Boot => &mut self.boot,
+        };
+        if *slot == 0 {
+            *slot = number().unwrap_or(0);
+        }
+    }
+
+    /// One packet in so many.
+    fn rate(&self) -> Option<u32> {
+        let whole = [self.interval, self.random_interval].into_iter().find(|rate| *rate != 0);
+        let spaced = || {
+            let packets = u128::from(self.packet_interval) + u128::from(self.packet_space);
+            nearest(packets, self.packet_interval)
+        };
+        let drawn = || nearest(u128::from(self.population), self.size);
+        let rate = whole.or_else(spaced).or_else(drawn)?;
+        u32::try_from(rate).ok().filter(|rate| *rate != 0)
+    }
+}
+
+/// The quotient, to the nearest whole number.
+fn nearest(whole: u128, part: u64) -> Option<u64> {
+    let part = u128::from(part);
+    ((whole + part / 2).checked_div(part)?).try_into().ok()
+}
+
+fn take_text<'a>(slot: &mut &'a [u8], value: &'a [u8]) {
+    if slot.is_empty() {
+        *slot = value;
+    }
+}
+
+/// An unsigned number of any width; `None` if it is more than 64 bits can hold, or nothing.
+pub(super) fn number(value: &[u8]) -> Option<u64> {
+    let significant = value.iter().position(|byte| *byte != 0).map_or(0, |zeros| value.len() - zeros);
+    if value.is_empty() || significant > 8 {
+        return None;
+    }
+    Some(value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// A number for what a scope says: equal scopes have equal ones, in every release.
+#[derive(Clone, Copy, Debug)]
+struct Scope(u64);
+
+impl Default for Scope {
+    fn default() -> Scope {
+        Scope(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Scope {
+    /// FNV-1a, 64 bits.
+    fn add(&mut self, element: u16, value: &[u8]) {
+        for byte in element.to_be_bytes().iter().chain(value) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
