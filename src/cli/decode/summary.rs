@@ -13,6 +13,9 @@ use std::io::{self, Write};
 /// Rows that are kept; whoever comes later shares one.
 const MOST_ROWS: usize = 10_000;
 
+/// What a line of a file is about is padded to this.
+const FILE_WHAT_CHARS: usize = 36;
+
 /// Sampling rates of one row that are kept.
 const MOST_RATES: usize = 16;
 
@@ -60,8 +63,11 @@ impl<'a, W: Write> Summary<'a, W> {
     }
 
     fn text(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
-        let format = end.format.map_or("", |format| format.name());
-        writeln!(self.out, "{}: {format}, {} flow datagrams{}", self.file, end.flow, others(end))?;
+        let format = end.format.map_or(String::new(), |format| format!(": {}", format.name()));
+        writeln!(self.out, "{}{format}", self.file)?;
+        for (what, count) in of_file(end).into_iter().filter(|(_, count)| *count > 0) {
+            writeln!(self.out, "  {what:<FILE_WHAT_CHARS$} {count}")?;
+        }
         for (key, row) in &self.rows {
             let name = match key {
                 Some((exporter, protocol, domain)) => {
@@ -118,26 +124,22 @@ impl<'a, W: Write> Summary<'a, W> {
     }
 }
 
-/// What there is in the file beside flow datagrams.
-fn others(end: &FileEnd<'_>) -> String {
+/// What there is in a file.
+fn of_file(end: &FileEnd<'_>) -> [(&'static str, u64); 11] {
     let counts = &end.counts;
-    let mut text = String::new();
-    for (count, what) in [
-        (end.others, "UDP datagrams that are no flow"),
-        (counts.not_udp, "packets that are not UDP"),
-        (counts.not_ip, "packets that are not IP"),
-        (counts.unknown_link, "packets of a link type that we do not know"),
-        (counts.malformed, "packets whose headers cannot be read"),
-        (counts.cut, "datagrams that the capture cut"),
-        (counts.reassembled, "datagrams put together from fragments"),
-        (counts.incomplete, "datagrams of which fragments are missing"),
-        (counts.refused, "datagrams whose fragments do not fit together"),
-    ] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
-    }
-    text
+    [
+        ("flow datagrams", end.flow),
+        ("other UDP datagrams", end.others),
+        ("other IP packets", counts.not_udp),
+        ("packets without IP", counts.not_ip),
+        ("packets of an unknown link type", counts.unknown_link),
+        ("packets with unreadable headers", counts.malformed),
+        ("datagrams cut by the capture", counts.cut),
+        ("fragments", counts.fragments),
+        ("datagrams put together from them", counts.reassembled),
+        ("datagrams with fragments missing", counts.incomplete),
+        ("datagrams whose fragments do not fit", counts.refused),
+    ]
 }
 
 impl Row {
