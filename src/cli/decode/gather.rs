@@ -8,11 +8,12 @@ use super::Stop;
 use super::header::Header;
 use super::show::{Datagram, Fault, Record, Show, Template, Unpacked, What};
 use crate::batch::read::{Batch, open};
-use crate::batch::{Builder, Effort, Limits, Packer};
+use crate::batch::{Builder, Limits};
 use crate::flow::list::Named;
 use crate::flow::record::Records;
 use crate::flow::{Exporter, Run};
-use crate::wire::{self, Arrival, Heard, Output, Place, Withdrawal};
+use crate::proto::{Codec, RecordKind};
+use crate::wire::{self, Arrival, Heard, Output, Place, Step, Unit, Withdrawal};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ enum Item {
         count: u32,
     },
     Fault(Fault),
+    Sequence(Datagram, Unit, Step),
 }
 
 pub(super) struct Gather<'a> {
@@ -42,9 +44,10 @@ pub(super) struct Gather<'a> {
     builder: Builder,
     /// What the lists of the records that come next name.
     lists: Vec<Named>,
-    packer: Packer,
     waiting: Vec<Item>,
     datagram: Option<Datagram>,
+    /// The datagram in hand stands in line.
+    is_introduced: bool,
     /// Whose held set is told of, if not the datagram's in hand.
     resumed: Option<(u64, Exporter, Option<Header>)>,
     /// Headers of datagrams of which sets are held, and how many.
@@ -58,9 +61,9 @@ impl<'a> Gather<'a> {
             show,
             builder: Builder::new(),
             lists: Vec::new(),
-            packer: Packer::new(),
             waiting: Vec::new(),
             datagram: None,
+            is_introduced: false,
             resumed: None,
             held: HashMap::new(),
             failed: None,
@@ -70,6 +73,13 @@ impl<'a> Gather<'a> {
     /// What follows is of this datagram.
     pub(super) fn datagram(&mut self, datagram: Datagram) {
         self.datagram = Some(datagram);
+        self.is_introduced = false;
+    }
+
+    /// Puts the datagram in line, before all that it holds.
+    fn introduce(&mut self) {
+        let Some(datagram) = self.datagram.filter(|_| !self.is_introduced) else { return };
+        self.is_introduced = true;
         self.waiting.push(Item::Datagram(datagram));
         if datagram.missing > 0 {
             let place = Place { offset: datagram.bytes - datagram.missing, bytes: datagram.missing };
@@ -79,6 +89,7 @@ impl<'a> Gather<'a> {
 
     /// The datagram's header could not be read.
     pub(super) fn unreadable(&mut self, fault: wire::Fault) {
+        self.introduce();
         let bytes = self.datagram.map_or(0, |datagram| datagram.bytes);
         self.wrong(What::Sent(fault), Place { offset: 0, bytes });
     }
@@ -91,8 +102,9 @@ impl<'a> Gather<'a> {
         self.waiting.push(Item::Fault(fault));
     }
 
-    /// Shows what waits if it is much, and tells what went wrong.
-    pub(super) fn check(&mut self) -> Result<(), Stop> {
+    /// The datagram was read. Shows what waits if it is much, and tells what went wrong.
+    pub(super) fn datagram_ends(&mut self) -> Result<(), Stop> {
+        self.introduce();
         if self.builder.is_full(&LIMITS) || self.waiting.len() >= MOST_WAITING {
             self.pass_on();
         }
@@ -116,10 +128,9 @@ impl<'a> Gather<'a> {
     }
 
     fn try_pass_on(&mut self) -> Result<(), Stop> {
-        let empty = || Batch::default();
-        let batch = match self.builder.seal(&mut self.packer, Effort::Fast) {
-            Some(sealed) => open(sealed.codec, sealed.plain_size, &sealed.payload).map_err(Stop::Batch)?,
-            None => empty(),
+        let batch = match self.builder.lay_out() {
+            Some((plain, _)) => open(Codec::Plain, plain.len() as u32, plain).map_err(Stop::Batch)?,
+            None => Batch::default(),
         };
         let records = Records::new(&batch);
         let unpacked = Unpacked::new(&batch, &records);
@@ -129,6 +140,7 @@ impl<'a> Gather<'a> {
                 Item::Datagram(datagram) => self.show.datagram(&datagram),
                 Item::Template(template) => self.show.template(&template),
                 Item::Fault(fault) => self.show.fault(&fault),
+                Item::Sequence(datagram, unit, step) => self.show.sequence(&datagram, unit, step),
                 Item::Records { datagram, group: place, count } => {
                     let Some((group, walk)) = batch.groups.get(place).zip(walks.get_mut(place)) else {
                         continue;
@@ -173,6 +185,13 @@ impl Walk {
 }
 
 impl Output for Gather<'_> {
+    fn header(&mut self, run: &Run) {
+        if let Some(datagram) = &mut self.datagram {
+            datagram.header = Some(Header { protocol: run.protocol, domain: run.domain });
+        }
+        self.introduce();
+    }
+
     fn lists(&mut self, named: &[Named]) {
         self.lists.extend_from_slice(named);
     }
@@ -184,7 +203,7 @@ impl Output for Gather<'_> {
         let (layout, slot) = (template.layout(), template.slot());
         self.builder.push_with_lists(run, layout, slot, rows, ends, count, &self.lists);
         self.lists.clear();
-        let (_, group) = template.slot().get();
+        let (_, group) = slot.get();
         let in_hand = self.datagram.map_or(0, |datagram| datagram.number);
         let datagram = self.resumed.map_or(in_hand, |(number, ..)| number);
         self.waiting.push(Item::Records { datagram, group, count });
@@ -197,7 +216,7 @@ impl Output for Gather<'_> {
     fn template(&mut self, heard: &Heard<'_>) {
         let Some(datagram) = self.datagram else { return };
         let layout = Some(Arc::clone(heard.layout));
-        let is_options = heard.layout.kind() == crate::proto::RecordKind::Options;
+        let is_options = heard.layout.kind() == RecordKind::Options;
         self.waiting.push(Item::Template(Box::new(Template { datagram, id: heard.id, is_options, layout })));
     }
 
@@ -222,5 +241,10 @@ impl Output for Gather<'_> {
             }
             (arrival.number, arrival.exporter, header)
         });
+    }
+
+    fn sequence(&mut self, unit: Unit, step: Step) {
+        let Some(datagram) = self.datagram else { return };
+        self.waiting.push(Item::Sequence(datagram, unit, step));
     }
 }

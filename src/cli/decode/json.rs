@@ -17,6 +17,7 @@ use crate::flow::json::{write_display, write_hex, write_number, write_text};
 use crate::flow::record::{kind_name, protocol_name, template_source_name};
 use crate::flow::{Exporter, Field};
 use crate::proto::TemplateSource;
+use crate::wire::{Step, Unit};
 use std::io::{self, Write};
 
 pub(super) struct Lines<'a, W> {
@@ -153,6 +154,11 @@ impl<W: Write> Show for Lines<'_, W> {
         self.text("reason", fault.reason());
         self.text("text", &fault.text());
         self.finish()
+    }
+
+    /// Gaps are in the summary: they are estimates, and of no one record.
+    fn sequence(&mut self, _datagram: &Datagram, _unit: Unit, _step: Step) -> io::Result<()> {
+        Ok(())
     }
 
     fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()> {

@@ -122,7 +122,7 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
                 if let Err(fault) = decoder.datagram(&arrival, datagram.bytes, &mut gather) {
                     gather.unreadable(fault);
                 }
-                gather.check()?;
+                gather.datagram_ends()?;
             }
             Ok(Next::Datagram(_)) => others += 1,
             Ok(Next::Dry) => gather.flush()?,

@@ -5,7 +5,7 @@ use crate::batch::read::{Batch, Group, Run};
 use crate::capture::{self, Counts, Error, Format};
 use crate::flow::record::{Records, field_key};
 use crate::flow::{Exporter, Field, Layout};
-use crate::wire;
+use crate::wire::{self, Step, Unit};
 use std::io;
 use std::sync::Arc;
 
@@ -172,6 +172,8 @@ pub(super) trait Show {
     fn template(&mut self, template: &Template) -> io::Result<()>;
     fn record(&mut self, record: &Record<'_>) -> io::Result<()>;
     fn fault(&mut self, fault: &Fault) -> io::Result<()>;
+    /// What the sequence number of a datagram says.
+    fn sequence(&mut self, datagram: &Datagram, unit: Unit, step: Step) -> io::Result<()>;
     /// The file is at its end.
     fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()>;
     /// What was shown so far must be seen now.

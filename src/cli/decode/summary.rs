@@ -6,6 +6,7 @@ use super::table::end_text;
 use crate::flow::record::protocol_name;
 use crate::flow::{Exporter, time};
 use crate::proto::{Protocol, RecordKind, TemplateSource};
+use crate::wire::{Step, Unit};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -39,8 +40,20 @@ struct Row {
     faults: BTreeMap<&'static str, u64>,
     /// By rate as text and its source: records.
     rates: BTreeMap<(String, &'static str), u64>,
+    order: Order,
     first: Option<u64>,
     last: u64,
+}
+
+/// What sequence numbers say.
+#[derive(Debug, Default)]
+struct Order {
+    gaps: u64,
+    /// By what is counted.
+    missing: BTreeMap<&'static str, u64>,
+    late: u64,
+    duplicates: u64,
+    resets: u64,
 }
 
 pub(super) struct Summary<'a, W> {
@@ -179,6 +192,18 @@ impl Row {
         for ((rate, source), records) in &self.rates {
             lines.push(("sampling", format!("1 in {rate}, from {source}, {records} records")));
         }
+        for (unit, missing) in &self.order.missing {
+            lines.push(("sequence", format!("{missing} {unit} are missing, in {} gaps", self.order.gaps)));
+        }
+        for (count, what) in [
+            (self.order.late, "came late"),
+            (self.order.duplicates, "came twice"),
+            (self.order.resets, "new starts"),
+        ] {
+            if count > 0 {
+                lines.push(("sequence", format!("{count} {what}")));
+            }
+        }
         for (reason, count) in &self.faults {
             lines.push(("faults", format!("{count} {reason}")));
         }
@@ -198,6 +223,9 @@ impl Row {
             object.insert(camel_case(what), json!(count));
         }
         object.insert("provisional".to_owned(), json!(self.provisional));
+        let Order { gaps, missing, late, duplicates, resets } = &self.order;
+        let order = json!({ "gaps": gaps, "missing": missing, "late": late, "duplicates": duplicates, "resets": resets });
+        object.insert("sequence".to_owned(), order);
         object.insert("faults".to_owned(), json!(self.faults));
         object.insert("sampling".to_owned(), Value::Array(rates));
         object.insert("first".to_owned(), json!(self.first.map(time_text)));
@@ -271,6 +299,24 @@ impl<W: Write> Show for Summary<'_, W> {
 
     fn fault(&mut self, fault: &Fault) -> io::Result<()> {
         *self.row(fault.exporter, fault.header).faults.entry(fault.reason()).or_default() += 1;
+        Ok(())
+    }
+
+    fn sequence(&mut self, datagram: &Datagram, unit: Unit, step: Step) -> io::Result<()> {
+        let order = &mut self.row(datagram.exporter, datagram.header).order;
+        match step {
+            Step::Gap(missing) => {
+                order.gaps += 1;
+                *order.missing.entry(unit.label()).or_default() += u64::from(missing);
+            }
+            Step::Late(late) => {
+                order.late += u64::from(late);
+                let missing = order.missing.entry(unit.label()).or_default();
+                *missing = missing.saturating_sub(u64::from(late));
+            }
+            Step::Duplicate => order.duplicates += 1,
+            Step::Reset => order.resets += 1,
+        }
         Ok(())
     }
 

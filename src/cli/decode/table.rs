@@ -20,6 +20,7 @@ use crate::flow::list::Kind;
 use crate::flow::record::{kind_name, protocol_name, template_source_name};
 use crate::flow::{Exporter, Field, time};
 use crate::proto::TemplateSource;
+use crate::wire::{Step, Unit};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
@@ -95,15 +96,17 @@ impl<W: Write> Show for Table<'_, W> {
             .chain(fields.iter().map(|field| named(false, field)))
             .collect();
         let width = width(rows.iter().map(|(name, _)| name.as_str()));
+        let number_text = |field: &Field| match field.enterprise {
+            0 => field.element.to_string(),
+            enterprise => format!("{enterprise}.{}", field.element),
+        };
+        let number_width = rows.iter().map(|(_, field)| number_text(field).len()).max().unwrap_or(0);
         writeln!(self.out, "  {kind} {}, {} fields", template.id, rows.len())?;
         for (name, field) in rows {
-            let number = match field.enterprise {
-                0 => field.element.to_string(),
-                enterprise => format!("{enterprise}.{}", field.element),
-            };
+            let number = number_text(&field);
             let length =
                 if field.width == Field::VARIABLE { "variable".to_owned() } else { field.width.to_string() };
-            writeln!(self.out, "    {name:<width$}  {number:>11}  {length}")?;
+            writeln!(self.out, "    {name:<width$}  {number:>number_width$}  {length}")?;
         }
         Ok(())
     }
@@ -139,6 +142,16 @@ impl<W: Write> Show for Table<'_, W> {
             "  fault at byte {}{whose}: {text} ({reason}, {} bytes)",
             fault.offset, fault.bytes
         )
+    }
+
+    fn sequence(&mut self, _datagram: &Datagram, unit: Unit, step: Step) -> io::Result<()> {
+        let text = match step {
+            Step::Gap(missing) => format!("{missing} {unit} before this are missing"),
+            Step::Late(late) => format!("late: {late} of the missing {unit}"),
+            Step::Duplicate => "was there before".to_owned(),
+            Step::Reset => "begins anew".to_owned(),
+        };
+        writeln!(self.out, "  sequence: {text}")
     }
 
     fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
