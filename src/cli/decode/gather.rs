@@ -6,7 +6,7 @@
 
 use super::Stop;
 use super::header::Header;
-use super::show::{Datagram, Fault, Record, Show, Template, Unpacked, What};
+use super::show::{Datagram, Fault, Record, Sampled, Show, Template, Unpacked, What};
 use crate::batch::read::{Batch, open};
 use crate::batch::{Builder, Limits};
 use crate::flow::list::Named;
@@ -14,7 +14,7 @@ use crate::flow::record::Records;
 use crate::flow::{Exporter, Run};
 use crate::proto::{Codec, RecordKind};
 use crate::wire::{self, Arrival, Heard, Output, Place, Step, Unit, Withdrawal};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 const LIMITS: Limits = Limits { max_records: 4_096, max_bytes: 1 << 20 };
@@ -44,6 +44,8 @@ pub(super) struct Gather<'a> {
     builder: Builder,
     /// What the lists of the records that come next name.
     lists: Vec<Named>,
+    /// Samples whose records come next.
+    samples: VecDeque<Sampled>,
     waiting: Vec<Item>,
     datagram: Option<Datagram>,
     /// The datagram in hand stands in line.
@@ -61,6 +63,7 @@ impl<'a> Gather<'a> {
             show,
             builder: Builder::new(),
             lists: Vec::new(),
+            samples: VecDeque::new(),
             waiting: Vec::new(),
             datagram: None,
             is_introduced: false,
@@ -74,6 +77,7 @@ impl<'a> Gather<'a> {
     pub(super) fn datagram(&mut self, datagram: Datagram) {
         self.datagram = Some(datagram);
         self.is_introduced = false;
+        self.samples.clear();
     }
 
     /// Puts the datagram in line, before all that it holds.
@@ -141,14 +145,14 @@ impl<'a> Gather<'a> {
                 Item::Template(template) => self.show.template(&template),
                 Item::Fault(fault) => self.show.fault(&fault),
                 Item::Sequence(datagram, unit, step) => self.show.sequence(&datagram, unit, step),
-                Item::Records { datagram, group: place, count } => {
+                Item::Records { datagram, group: place, count, samples } => {
                     let Some((group, walk)) = batch.groups.get(place).zip(walks.get_mut(place)) else {
                         continue;
                     };
-                    (0..count).try_for_each(|_| {
+                    (0..count as usize).try_for_each(|nth| {
                         let Some((run, index)) = walk.next(group) else { return Ok(()) };
-                        let unpacked = &unpacked;
-                        self.show.record(&Record { datagram, unpacked, group, place, run, index })
+                        let (unpacked, sample) = (&unpacked, samples.get(nth));
+                        self.show.record(&Record { datagram, unpacked, group, place, run, index, sample })
                     })
                 }
             }
@@ -206,7 +210,10 @@ impl Output for Gather<'_> {
         let (_, group) = slot.get();
         let in_hand = self.datagram.map_or(0, |datagram| datagram.number);
         let datagram = self.resumed.map_or(in_hand, |(number, ..)| number);
-        self.waiting.push(Item::Records { datagram, group, count });
+        let is_sample = !matches!(layout.kind(), RecordKind::Data | RecordKind::Options);
+        let samples = if is_sample { (count as usize).min(self.samples.len()) } else { 0 };
+        let samples = self.samples.drain(..samples).collect();
+        self.waiting.push(Item::Records { datagram, group, count, samples });
     }
 
     fn fault(&mut self, fault: wire::Fault, place: Place) {
@@ -227,6 +234,11 @@ impl Output for Gather<'_> {
     }
 
     fn set(&mut self) {}
+
+    fn sample(&mut self, sample: &wire::Sample<'_>) {
+        let record = |record: wire::Record<'_>| (record.format, record.enterprise, record.bytes.into());
+        self.samples.push_back(sample.records.map(record).collect());
+    }
 
     fn held(&mut self, _place: Place) {
         let Some(datagram) = self.datagram else { return };

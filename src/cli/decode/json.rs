@@ -8,7 +8,7 @@
 //! {"kind":"fault","datagram":1,...,"offset":20,"bytes":48,"reason":"no_template","text":"..."}
 //! ```
 //!
-//! `raw` is there if asked for. `fields` is what the collector writes of a record, without what belongs to its datagram.
+//! `raw` is there if asked for; of a sample of sFlow it is its records, `[format, enterprise, "hex"]`. `fields` is what the collector writes of a record, without what belongs to its datagram.
 //! A fault without `datagram` is of the file; its offset is then in the file. A withdrawn template has no fields.
 
 use super::header::Header;
@@ -91,6 +91,16 @@ impl<'a, W: Write> Lines<'a, W> {
         self.line.push(b']');
     }
 
+    /// One part of `raw`.
+    fn raw(&mut self, element: u32, enterprise: u32, bytes: &[u8]) {
+        if self.line.last() == Some(&b']') {
+            self.line.push(b',');
+        }
+        write_display(&mut self.line, format_args!("[{element},{enterprise},"));
+        write_hex(&mut self.line, bytes);
+        self.line.push(b']');
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         self.line.extend_from_slice(b"}\n");
         self.out.write_all(&self.line)
@@ -129,13 +139,17 @@ impl<W: Write> Show for Lines<'_, W> {
         if self.with_raw {
             self.key("raw");
             self.line.push(b'[');
-            for (place, (field, value)) in record.values().enumerate() {
-                if place > 0 {
-                    self.line.push(b',');
+            match record.sample {
+                Some(sample) => {
+                    for (format, enterprise, bytes) in sample {
+                        self.raw(*format, *enterprise, bytes);
+                    }
                 }
-                write_display(&mut self.line, format_args!("[{},{},", field.element, field.enterprise));
-                write_hex(&mut self.line, value);
-                self.line.push(b']');
+                None => {
+                    for (field, value) in record.values() {
+                        self.raw(u32::from(field.element), field.enterprise, value);
+                    }
+                }
             }
             self.line.push(b']');
         }

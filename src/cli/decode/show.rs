@@ -3,9 +3,12 @@
 use super::header::{self, Header};
 use crate::batch::read::{Batch, Group, Run};
 use crate::capture::{self, Counts, Error, Format};
+use crate::flow::json::{unsigned_64, write_display};
 use crate::flow::record::{Records, field_key};
 use crate::flow::{Exporter, Field, Layout};
+use crate::proto::RecordKind;
 use crate::wire::{self, Step, Unit};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -106,21 +109,49 @@ impl Fault {
 pub(super) struct Unpacked<'a> {
     pub(super) batch: &'a Batch,
     pub(super) records: &'a Records<'a>,
-    /// The key of each column's values, by group.
-    pub(super) keys: Vec<Vec<String>>,
+    /// The columns behind each key of a record's object, by group.
+    keys: Vec<HashMap<String, Columns>>,
+}
+
+/// The columns of one element.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// What it is called for people.
+    pub(super) title: String,
+    pub(super) field: Field,
+    /// A scope of NetFlow v9, and no element.
+    pub(super) is_scope: bool,
+    pub(super) places: Vec<usize>,
 }
 
 impl<'a> Unpacked<'a> {
     pub(super) fn new(batch: &'a Batch, records: &'a Records<'a>) -> Unpacked<'a> {
-        let keys = |group: &Group| {
-            let key = |(place, column): (usize, &crate::batch::read::Column)| {
-                field_key(group.v9_scopes && place < group.scope_columns, column.field)
-            };
-            group.columns.iter().enumerate().map(key).collect()
-        };
-        Unpacked { batch, records, keys: batch.groups.iter().map(keys).collect() }
+        Unpacked { batch, records, keys: batch.groups.iter().map(columns).collect() }
+    }
+
+    /// The columns behind a key of the objects of a group's records; `None` if what it names is derived.
+    pub(super) fn columns(&self, group: usize, key: &str) -> Option<&Columns> {
+        self.keys.get(group)?.get(key)
     }
 }
+
+fn columns(group: &Group) -> HashMap<String, Columns> {
+    let mut keys: HashMap<String, Columns> = HashMap::new();
+    for (place, column) in group.columns.iter().enumerate() {
+        let (field, is_scope) = (column.field, group.v9_scopes && place < group.scope_columns);
+        let begin = || Columns { title: title(is_scope, field), field, is_scope, places: Vec::new() };
+        keys.entry(field_key(is_scope, field)).or_insert_with(begin).places.push(place);
+    }
+    keys
+}
+
+/// What a field is called for people.
+pub(super) fn title(is_v9_scope: bool, field: Field) -> String {
+    if is_v9_scope { field_key(true, field) } else { field.title() }
+}
+
+/// The records of a sample of sFlow as they came: format, enterprise, bytes.
+pub(super) type Sampled = Vec<(u32, u32, Box<[u8]>)>;
 
 /// One record.
 #[derive(Clone, Copy)]
@@ -134,16 +165,40 @@ pub(super) struct Record<'a> {
     pub(super) run: &'a Run,
     /// The record's place in the group.
     pub(super) index: usize,
+    /// The sample that it was made of, if it was.
+    pub(super) sample: Option<&'a Sampled>,
 }
+
+/// Elements of interfaces, and sFlow's own words for them.
+const INTERFACES: [(u16, &str); 2] = [(10, "input"), (14, "output")];
 
 impl<'a> Record<'a> {
     pub(super) fn exporter(&self) -> Exporter {
         self.unpacked.batch.exporter(self.run.exporter)
     }
 
-    /// Appends the object of its fields.
+    /// Appends the object of its fields. A flow sample always has a rate, be it 0, and its interfaces also by sFlow's own
+    /// words.
     pub(super) fn write_fields(&self, out: &mut Vec<u8>) {
         self.unpacked.records.write_fields(out, self.place, self.run, self.index);
+        if self.group.kind != RecordKind::FlowSample || out.pop() != Some(b'}') {
+            return;
+        }
+        for (element, word) in INTERFACES {
+            let value = self.values().find(|(field, _)| (field.enterprise, field.element) == (0, element));
+            if let Some(value) = value.and_then(|(_, bytes)| unsigned_64(bytes)) {
+                write_display(out, format_args!(",\"{word}\":{value}"));
+            }
+        }
+        if self.sampling().is_none() {
+            out.extend_from_slice(b",\"samplingRate\":0");
+        }
+        out.push(b'}');
+    }
+
+    /// One packet in so many was sampled, and who says so.
+    pub(super) fn sampling(&self) -> Option<(f64, &'static str)> {
+        self.unpacked.records.sampling(self.place, self.run, self.index)
     }
 
     /// Its fields and their bytes, in the order of its template.

@@ -278,7 +278,7 @@ impl<W: Write> Show for Summary<'_, W> {
 
     fn record(&mut self, record: &Record<'_>) -> io::Result<()> {
         let (protocol, domain) = (record.run.protocol, record.run.domain);
-        let sampling = record.unpacked.records.sampling(record.place, record.run, record.index);
+        let sampling = record.sampling();
         let row = self.row(record.exporter(), Some(Header { protocol, domain }));
         match record.group.kind {
             RecordKind::Data => row.records += 1,

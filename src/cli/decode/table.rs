@@ -12,7 +12,7 @@
 //! escaped.
 
 use super::header::Header;
-use super::show::{Datagram, Fault, FileEnd, Record, Show, Template};
+use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, title};
 use crate::batch::read::Group;
 use crate::flow::element::Type;
 use crate::flow::json::{self, Format};
@@ -58,12 +58,11 @@ impl<'a, W: Write> Table<'a, W> {
     }
 
     fn row(&mut self, name: &str, width: usize, value: &str, bytes: &str) -> io::Result<()> {
-        let line = if bytes.is_empty() {
-            format!("    {name:<width$}  {value}")
-        } else {
-            format!("    {name:<width$}  {value:<VALUE_CHARS$}  {bytes}")
-        };
-        writeln!(self.out, "{}", line.trim_end())
+        match (value, bytes) {
+            ("", "") => writeln!(self.out, "    {name}"),
+            (value, "") => writeln!(self.out, "    {name:<width$}  {value}"),
+            (value, bytes) => writeln!(self.out, "    {name:<width$}  {value:<VALUE_CHARS$}  {bytes}"),
+        }
     }
 }
 
@@ -126,10 +125,11 @@ impl<W: Write> Show for Table<'_, W> {
         record.write_fields(&mut self.fields);
         // It is our own JSON: it can be read.
         let Pairs(pairs) = serde_json::from_slice(&self.fields).unwrap_or_default();
-        let rows: Vec<Row> = pairs.into_iter().map(|(key, value)| Row::new(record, key, &value)).collect();
-        let width = width(rows.iter().map(|row| row.name.as_str()));
-        for row in rows {
-            self.row(&row.name, width, &row.value, if self.with_raw { &row.bytes } else { "" })?;
+        let rows: Vec<(&str, String, String)> =
+            pairs.iter().map(|(key, value)| row(record, key, value, self.with_raw)).collect();
+        let width = width(rows.iter().map(|(name, ..)| *name));
+        for (name, value, bytes) in &rows {
+            self.row(name, width, value, bytes)?;
         }
         Ok(())
     }
@@ -171,36 +171,23 @@ impl<W: Write> Show for Table<'_, W> {
     }
 }
 
-/// A field as it is shown.
-struct Row {
-    name: String,
-    value: String,
-    bytes: String,
-}
-
-impl Row {
-    fn new(record: &Record<'_>, key: String, value: &Value) -> Row {
-        let Record { group, unpacked, place, index, .. } = *record;
-        let keys = unpacked.keys.get(place).map_or(&[][..], Vec::as_slice);
-        let columns: Vec<usize> =
-            keys.iter().enumerate().filter(|(_, column)| **column == key).map(|(column, _)| column).collect();
-        let bytes =
-            columns.iter().map(|&column| hex(group.value(column, index))).collect::<Vec<_>>().join(" ");
-        let field = columns.first().and_then(|&column| Some((column, group.columns.get(column)?.field)));
-        let Some((column, field)) = field else {
-            let value = if TIME_KEYS.contains(&key.as_str()) { time_text(value) } else { plain(value) };
-            return Row { name: key, value, bytes };
-        };
-        let is_scope = group.v9_scopes && column < group.scope_columns;
-        let value = match field.element_type().filter(|_| !is_scope) {
-            Some(Type::DateTimeSeconds | Type::DateTimeMilliseconds) => each(value, time_text),
-            Some(known) if field.element().is_none() && Kind::of(field).is_none() => {
-                by_type(known, group, &columns, index)
-            }
-            _ => plain(value),
-        };
-        Row { name: title(is_scope, field), value, bytes }
-    }
+/// A field as it is shown: its name, its value, and if asked for its bytes.
+fn row<'a>(record: &'a Record<'_>, key: &'a str, value: &Value, with_raw: bool) -> (&'a str, String, String) {
+    let Record { group, unpacked, place, index, .. } = *record;
+    let Some(columns) = unpacked.columns(place, key) else {
+        let value = if TIME_KEYS.contains(&key) { time_text(value) } else { plain(value) };
+        return (key, value, String::new());
+    };
+    let value = match columns.field.element_type().filter(|_| !columns.is_scope) {
+        Some(Type::DateTimeSeconds | Type::DateTimeMilliseconds) => each(value, time_text),
+        Some(known) if columns.field.element().is_none() && Kind::of(columns.field).is_none() => {
+            by_type(known, group, &columns.places, index)
+        }
+        _ => plain(value),
+    };
+    let bytes = |&column: &usize| hex(group.value(column, index));
+    let bytes = if with_raw { columns.places.iter().map(bytes).collect::<Vec<_>>().join(" ") } else { String::new() };
+    (&columns.title, value, bytes)
 }
 
 /// The values of a vendor's element, whose type the JSON lines do not go by.
@@ -214,10 +201,6 @@ fn by_type(known: Type, group: &Group, columns: &[usize], index: usize) -> Strin
         })
     };
     columns.iter().map(text).collect::<Vec<_>>().join(", ")
-}
-
-fn title(is_scope: bool, field: Field) -> String {
-    if is_scope { crate::flow::record::field_key(true, field) } else { field.title() }
 }
 
 /// The value or, of an array, each of its values.
