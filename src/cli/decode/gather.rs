@@ -29,11 +29,12 @@ const MOST_WAITING: usize = 4_096;
 enum Item {
     Datagram(Datagram),
     Template(Box<Template>),
-    /// So many records, the next ones of the group at this place.
+    /// So many records, the next ones of the group at this place; of samples, what each came from.
     Records {
         datagram: u64,
         group: usize,
         count: u32,
+        samples: Vec<Sampled>,
     },
     Fault(Fault),
     Sequence(Datagram, Unit, Step),

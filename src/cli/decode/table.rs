@@ -186,7 +186,8 @@ fn row<'a>(record: &'a Record<'_>, key: &'a str, value: &Value, with_raw: bool) 
         _ => plain(value),
     };
     let bytes = |&column: &usize| hex(group.value(column, index));
-    let bytes = if with_raw { columns.places.iter().map(bytes).collect::<Vec<_>>().join(" ") } else { String::new() };
+    let bytes =
+        if with_raw { columns.places.iter().map(bytes).collect::<Vec<_>>().join(" ") } else { String::new() };
     (&columns.title, value, bytes)
 }
 
