@@ -28,7 +28,7 @@ pub struct Limits {
 /// records' values, at most.
 const GROUP_BYTES: usize = 256;
 const COLUMN_BYTES: usize = 32;
-const RUN_BYTES: usize = 48;
+const RUN_BYTES: usize = 64;
 const EXPORTER_BYTES: usize = 32;
 
 /// Records of one layout, as they came.
