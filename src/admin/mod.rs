@@ -10,16 +10,18 @@
 //! Only GET, no state is changed. Connections are few ([`MAX_CONNECTIONS`]) and short ([`MAX_LIFE`]); who opens more
 //! waits. What the answers say is the role's ([`Subject`]).
 
+mod client;
 mod limit;
 mod reload;
 
+pub use client::{AskError, get};
 pub use reload::LastReload;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,10 +83,10 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let routes = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/status", get(status))
+        .route("/metrics", routing::get(metrics))
+        .route("/healthz", routing::get(healthz))
+        .route("/readyz", routing::get(readyz))
+        .route("/status", routing::get(status))
         .with_state(subject);
     let limited = limit::Limited::new(listener, MAX_CONNECTIONS, MAX_LIFE, stop.clone());
     tokio::select! {

@@ -5,6 +5,7 @@ mod check;
 mod collect;
 mod decode;
 mod demo;
+mod exporters;
 pub mod logging;
 mod run;
 mod signals;
@@ -33,6 +34,10 @@ enum Command {
     Collect(ConfigFile),
     /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
     Check(ConfigFile),
+    /// Show who sends to a running proxy, and why of whom nothing arrives
+    ///
+    /// Exit code: 0 when the proxy has answered; 1 when it has not, or the exporter has not been heard.
+    Exporters(exporters::Arguments),
     /// Show what is in captures of flow: pcap, pcapng and IPFIX files
     ///
     /// Exit code: 0 when all files were read whole, whatever was in them; 1 when one was not; 2 when this was not
@@ -95,6 +100,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file.config, &arguments.log),
         Command::Collect(file) => collect::collect(&file.config, &arguments.log),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
+        Command::Exporters(arguments) => exporters::exporters(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
     }

@@ -28,7 +28,7 @@ pub use collector::{Collector, Jsonl, Sinks, Udp};
 pub use fault::{Fault, Faults, Place};
 pub use options::Role;
 pub use parse::size_text;
-pub use proxy::{Batch, Limit, Listen, Proxy, Spool, Uplink};
+pub use proxy::{ADMIN as PROXY_ADMIN, Batch, Limit, Listen, Proxy, Spool, Uplink};
 
 use fields::Fields;
 use std::ffi::OsString;

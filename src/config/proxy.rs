@@ -138,7 +138,8 @@ impl Default for Batch {
 }
 
 const GIB: u64 = 1 << 30;
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9441);
+/// Where a proxy's admin port is unless its config says otherwise.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9441);
 
 /// Takes the proxy's config out of `fields`; `None` if there is a fault that leaves a hole in it.
 pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {

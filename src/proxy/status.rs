@@ -174,6 +174,7 @@ impl Subject for Facts {
         json!({
             "role": "proxy",
             "version": env!("CARGO_PKG_VERSION"),
+            "now": super::unix_ms(),
             "started": self.started_ms,
             "uptime_seconds": self.started.elapsed().as_secs(),
             "listen": {

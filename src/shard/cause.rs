@@ -387,7 +387,7 @@ fn often(times: u64) -> String {
 /// RFC 3339.
 fn text(unix_ms: u64) -> String {
     let mut text = Vec::new();
-    time::write_rfc3339(&mut text, i128::from(unix_ms) * 1_000_000, 3);
+    time::write_rfc3339_millis(&mut text, unix_ms);
     String::from_utf8_lossy(&text).into_owned()
 }
 

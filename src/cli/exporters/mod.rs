@@ -1,0 +1,146 @@
+//! `flowproxy exporters`: who sends to a running proxy, and why nothing arrives of whom. Asks its admin port.
+
+mod details;
+mod rows;
+mod table;
+
+use super::Failure;
+use crate::{admin, config};
+use rows::{Exporter, Status};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// One exporter, with all that is known of it: its address, or a host name that leads to it
+    #[arg(value_name = "NAME|ADDRESS")]
+    exporter: Option<String>,
+    /// Where the proxy's admin port is [default: 127.0.0.1:9441]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    admin: Option<String>,
+    /// The proxy's config file, which says where its admin port is
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON: the exporters as in /status
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks, and prints what comes.
+pub fn exporters(arguments: &Arguments) -> Result<(), Failure> {
+    let text = text(arguments)?;
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(()),
+        // Whoever read us has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::Other(format!("standard output: {error}"))),
+    }
+}
+
+fn text(arguments: &Arguments) -> Result<String, Failure> {
+    let address = admin_address(arguments)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
+    let answer = runtime.block_on(admin::get(&address, "/status")).map_err(|error| no_answer(&error))?;
+    let status: Value = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::Other(format!("what {address} answers is no /status: {error}")))?;
+    match status.get("role").and_then(Value::as_str) {
+        Some("proxy") => {}
+        Some(role) => {
+            return Err(Failure::Other(format!(
+                "{address} is the admin port of a {role}: exporters send to a proxy, whose admin port is another"
+            )));
+        }
+        None => return Err(Failure::Other(format!("what {address} answers is no /status of flowproxy"))),
+    }
+    let wanted = arguments.exporter.as_deref().map(addresses).transpose()?;
+    if arguments.json {
+        return json(&status, wanted.as_ref(), arguments);
+    }
+    let mut status: Status = serde_json::from_value(status)
+        .map_err(|error| Failure::Other(format!("{address} is of another version of flowproxy: {error}")))?;
+    let Some(wanted) = wanted else { return Ok(table::text(&status)) };
+    status.exporters.retain(|exporter| is_wanted(&exporter.address, &wanted));
+    if status.exporters.is_empty() { Err(not_heard(arguments)) } else { Ok(details::text(&status)) }
+}
+
+fn json(status: &Value, wanted: Option<&HashSet<IpAddr>>, arguments: &Arguments) -> Result<String, Failure> {
+    let all = status.get("exporters").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let address =
+        |exporter: &Value| exporter.get("address").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let shown: Vec<&Value> = all
+        .iter()
+        .filter(|exporter| wanted.is_none_or(|wanted| is_wanted(&address(exporter), wanted)))
+        .collect();
+    if shown.is_empty() && wanted.is_some() {
+        return Err(not_heard(arguments));
+    }
+    serde_json::to_string_pretty(&shown).map(|text| text + "\n").map_err(Failure::other)
+}
+
+fn is_wanted(address: &str, wanted: &HashSet<IpAddr>) -> bool {
+    address.parse().is_ok_and(|address| wanted.contains(&address))
+}
+
+fn not_heard(arguments: &Arguments) -> Failure {
+    let name = arguments.exporter.as_deref().unwrap_or_default();
+    Failure::Other(format!(
+        "{name} has not been heard since the proxy started: look at what it sends to, at the way between, and at \
+         listen.udp in the proxy's config; `tcpdump -n udp and host {name}` on this host shows whether anything comes"
+    ))
+}
+
+/// Where the admin port is.
+fn admin_address(arguments: &Arguments) -> Result<String, Failure> {
+    let Some(file) = &arguments.config else {
+        return Ok(arguments.admin.clone().unwrap_or_else(|| config::PROXY_ADMIN.to_string()));
+    };
+    let listen = config::proxy(file)?.admin.listen;
+    if listen.port() == 0 {
+        let file = file.display();
+        return Err(Failure::Other(format!(
+            "admin.listen in {file} takes any free port; the proxy's log says which (admin=...): give it with --admin"
+        )));
+    }
+    Ok(listen.to_string())
+}
+
+fn no_answer(error: &admin::AskError) -> Failure {
+    let hint = match error {
+        admin::AskError::Unreachable { .. } => {
+            "; is flowproxy running? admin.listen in its config says where it answers (-c FILE or --admin HOST:PORT)"
+        }
+        _ => "",
+    };
+    Failure::Other(format!("{error}{hint}"))
+}
+
+/// The addresses of an exporter.
+fn addresses(name: &str) -> Result<HashSet<IpAddr>, Failure> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(HashSet::from([address.to_canonical()]));
+    }
+    let found = (name, 0).to_socket_addrs().map_err(|error| {
+        Failure::Other(format!("{name} is no address, and none is known by that name: {error}"))
+    })?;
+    Ok(found.map(|address| address.ip().to_canonical()).collect())
+}
+
+/// So many of something.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+impl Exporter {
+    /// What it is called in texts.
+    fn end(&self, port: u16) -> String {
+        match self.address.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, port).to_string(),
+            Err(_) => self.address.clone(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is read of `/status`. Times are in milliseconds since 1970, 0 when there is none.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    /// By the proxy's clock.
+    pub(super) now: u64,
+    pub(super) exporters: Vec<Exporter>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Exporter {
+    pub(super) address: String,
+    pub(super) datagrams: u64,
+    pub(super) limited: u64,
+    pub(super) senders_not_shown: u64,
+    pub(super) senders: Vec<Sender>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Sender {
+    pub(super) port: u16,
+    pub(super) protocol: String,
+    pub(super) domain: u32,
+    pub(super) state: String,
+    pub(super) weight: Weight,
+    pub(super) cause: String,
+    pub(super) also: Vec<String>,
+    pub(super) first_seen: u64,
+    pub(super) last_seen: u64,
+    pub(super) datagrams: u64,
+    pub(super) records: u64,
+    pub(super) options: u64,
+    pub(super) faults: BTreeMap<String, u64>,
+    pub(super) templates: Templates,
+    pub(super) provisional_records: u64,
+    pub(super) sets_held: u64,
+    pub(super) awaited: Vec<Awaited>,
+    pub(super) sampling: Sampling,
+    pub(super) sequence: Sequence,
+    pub(super) clock_skew_ms: i64,
+    pub(super) boot_time: u64,
+    pub(super) interfaces: u64,
+}
+
+/// The worst first.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Weight {
+    Wrong,
+    Odd,
+    Well,
+    Gone,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Templates {
+    pub(super) known: u64,
+    pub(super) restored: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Awaited {
+    pub(super) template: u16,
+    pub(super) sets: u64,
+    pub(super) since: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Sampling {
+    pub(super) rate: u32,
+    pub(super) source: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Sequence {
+    pub(super) unit: String,
+    pub(super) missing: u64,
+    pub(super) late: u64,
+    pub(super) duplicates: u64,
+    pub(super) resets: u64,
+    pub(super) stands_still: bool,
+}
