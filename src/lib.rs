@@ -15,7 +15,7 @@
 //! | layer | modules | may use |
 //! |---|---|---|
 //! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `collector::session`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
-//! | outside world | `admission`, `lines`, `ingest`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | outside world | `admission`, `lines`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
 //! `tests/layers.rs` reads this table and checks who imports whom.
@@ -27,7 +27,7 @@
 //! datagram in a group) · batch · segment · frame · sequence · mark (what the collector has made durable) ·
 //! lane (one writer's life) · position (what the proxy knows to be acked) · ack · window · proxy (the edge
 //! end) · collector (the far end) · sink (where the collector writes) · source (what the generator reads) ·
-//! shard · spool · uplink.
+//! shard · keeper (keeps what exporters tell over a restart) · spool · uplink.
 
 pub mod config;
 pub mod proto;
@@ -38,6 +38,7 @@ pub mod wire;
 pub mod batch;
 pub mod capture;
 pub mod ingest;
+pub mod keeper;
 pub mod shard;
 
 pub mod spool;

@@ -120,6 +120,8 @@ pub struct Ingest {
     pub templates_changed: Counter,
     /// Templates put back that were heard before the last start.
     pub templates_restored: Counter,
+    /// Domains and templates that were kept and could not be put back.
+    pub state_refused: Counter,
     /// Templates given up because an exporter, or all of them, had too many.
     pub templates_evicted: Counter,
     /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
@@ -198,6 +200,7 @@ impl Ingest {
             templates_learned: Counter::default(),
             templates_changed: Counter::default(),
             templates_restored: Counter::default(),
+            state_refused: Counter::default(),
             templates_evicted: Counter::default(),
             template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
             list_templates_unknown: Counter::default(),
@@ -293,6 +296,12 @@ impl Ingest {
             "templates_restored",
             "Templates known from before the start",
             &self.templates_restored,
+        );
+        counter(
+            into,
+            "state_refused_entries",
+            "Kept entries that could not be put back",
+            &self.state_refused,
         );
         counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
         labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);

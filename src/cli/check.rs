@@ -36,6 +36,7 @@ fn of_proxy(file: &Path, proxy: &Proxy) -> String {
         say("sends to", config::endpoint_text(endpoint));
     }
     say("spool", format!("{}, at most {}", proxy.spool.dir.display(), size_text(proxy.spool.max_bytes)));
+    say("state", proxy.state_dir().display().to_string());
     say("certificate", proxy.tls.cert.display().to_string());
     say("admin", format!("http://{}", proxy.admin.listen));
     text

@@ -101,6 +101,12 @@ impl Fields {
         self.take(key, None, |given| parse::text(given).map(|text| base.join(text)))
     }
 
+    /// The same, where it need not be given.
+    pub fn path_if_given(&mut self, key: &str) -> Option<Option<PathBuf>> {
+        let base = self.base.clone();
+        self.take(key, Some(None), |given| parse::text(given).map(|text| Some(base.join(text))))
+    }
+
     /// An address, or `found`.
     pub fn address(&mut self, key: &str, found: SocketAddr) -> Option<SocketAddr> {
         self.take(key, Some(found), parse::address)

@@ -127,7 +127,7 @@ fn read<T>(
 fn role(outline: &[(String, bool)]) -> Role {
     let points = |(name, is_section): &(String, bool)| match name.as_str() {
         "listen" if !is_section => -1,
-        "sink" | "state" | "allow" => -1,
+        "sink" | "allow" => -1,
         "listen" | "limit" | "uplink" | "spool" | "batch" => 1,
         _ => 0,
     };

@@ -283,6 +283,13 @@ pub const OPTIONS: &[Row] = &[
         "how long a batch may wait for its fsync",
     )
     .of(Proxy),
+    row(
+        "state.dir",
+        Path,
+        Found("`state` in `spool.dir`"),
+        "where templates and what else exporters tell is kept, for the next start",
+    )
+    .of(Proxy),
     row("batch.max_records", Number { min: 1, max: 65_536 }, Is("8192"), "records that close a batch")
         .of(Proxy)
         .live(),

@@ -21,6 +21,8 @@ pub struct Proxy {
     pub tls: Tls,
     /// `[spool]`
     pub spool: Spool,
+    /// `[state] dir`, if it is given: see [`Proxy::state_dir`].
+    pub state_dir: Option<PathBuf>,
     /// `[batch]`
     pub batch: Batch,
     /// `[admin]`
@@ -32,6 +34,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Where what exporters have told is kept.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| self.spool.dir.join("state"))
+    }
+
     /// The options in which `other` differs, by their keys in [`super::options::OPTIONS`].
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let (a, b) = (self, other);
@@ -53,6 +60,7 @@ impl Proxy {
             ("spool.dir", a.spool.dir != b.spool.dir),
             ("spool.max_bytes", a.spool.max_bytes != b.spool.max_bytes),
             ("spool.commit_interval", a.spool.commit_interval != b.spool.commit_interval),
+            ("state.dir", a.state_dir != b.state_dir),
             ("batch.max_records", a.batch.max_records != b.batch.max_records),
             ("batch.max_bytes", a.batch.max_bytes != b.batch.max_bytes),
             ("batch.max_delay", a.batch.max_delay != b.batch.max_delay),
@@ -148,6 +156,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     let uplink = uplink(fields);
     let tls = super::tls(fields);
     let spool = spool(fields);
+    let state_dir = fields.path_if_given("state.dir");
     let batch = batch(fields);
     let admin = super::admin(fields, ADMIN);
     let shutdown = super::shutdown(fields);
@@ -158,6 +167,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
         uplink: uplink?,
         tls: tls?,
         spool: spool?,
+        state_dir: state_dir?,
         batch: batch?,
         admin: admin?,
         shutdown: shutdown?,

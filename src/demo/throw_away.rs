@@ -113,6 +113,7 @@ impl ThrowAway {
                 max_bytes: SPOOL_BYTES,
                 commit_interval: Duration::from_millis(10),
             },
+            state_dir: None,
             batch: Batch::default(),
             admin: Admin { listen: ANYWHERE },
             shutdown: Shutdown { deadline: DEADLINE },

@@ -18,6 +18,7 @@ mod sys;
 pub mod tcp;
 
 pub use bind::{BindError, Settings, Transport, bind};
+pub use steering::shard_of;
 pub use sys::{BATCH, Datagram, Receiver};
 
 use socket2::Socket;

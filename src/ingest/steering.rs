@@ -1,6 +1,25 @@
 //! The program that gives each exporter a shard: classic BPF over the packet, by source address alone.
 
 use libc::sock_filter;
+use std::net::IpAddr;
+
+/// Spreads neighbouring addresses, which differ in their low bits, over all.
+const SPREAD: u32 = 0x9e37_79b1;
+const SPREAD_SHIFT: u32 = 16;
+
+/// The shard, of so many, that the kernel gives this address's datagrams to: the same reckoning as [`program`]'s. IPv4
+/// as it is, also where it came to a socket of both families.
+pub fn shard_of(address: IpAddr, shards: usize) -> usize {
+    let word = match address.to_canonical() {
+        IpAddr::V4(address) => u32::from(address),
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            let (words, _) = octets.as_chunks::<4>();
+            words.iter().fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
+        }
+    };
+    (word.wrapping_mul(SPREAD) >> SPREAD_SHIFT) as usize % shards.max(1)
+}
 
 /// Where the network header begins, in the kernel's numbering (SKF_NET_OFF).
 const NETWORK: u32 = -0x10_0000_i32 as u32;
@@ -40,9 +59,8 @@ pub(super) fn program(shards: u32) -> [sock_filter; 18] {
         step(TO_X, 0),
         step(LOAD_WORD, NETWORK + 20),
         step(XOR_X, 0),
-        // Neighbouring addresses differ in their low bits: spread them over all.
-        step(MULTIPLY, 0x9e37_79b1),
-        step(SHIFT_RIGHT, 16),
+        step(MULTIPLY, SPREAD),
+        step(SHIFT_RIGHT, SPREAD_SHIFT),
         step(MODULO, shards),
     ]
 }

@@ -49,6 +49,35 @@ fn an_exporter_always_meets_the_same_shard() {
     assert!(used.len() > 1, "all on one shard");
 }
 
+/// What was kept of an exporter has to be put back where the kernel sends its datagrams.
+#[test]
+fn where_an_exporter_goes_is_known_beforehand() {
+    for count in [1, 2, 3, 4, 7, 16] {
+        let v4 = bind(&settings(&["127.0.0.1:0"], count)).unwrap();
+        let both = bind(&settings(&["[::]:0", "[::1]:0"], count)).unwrap();
+        let [to_v4, to_both, to_v6] = [&v4[0].listeners[0], &both[0].listeners[0], &both[0].listeners[1]]
+            .map(|listener| listener.local.port());
+        let mut sent = 0;
+        for host in 1..=40 {
+            let from = UdpSocket::bind((format!("127.{host}.{}.{host}", host * 5), 0)).unwrap();
+            for port in [to_v4, to_both] {
+                from.send_to(b"v4, and v4 to a socket of both families", ("127.0.0.1", port)).unwrap();
+                sent += 1;
+            }
+        }
+        let from = UdpSocket::bind("[::1]:0").unwrap();
+        for port in [to_both, to_v6] {
+            from.send_to(b"v6", ("::1", port)).unwrap();
+            sent += 1;
+        }
+        let got = [receive_all(&v4), receive_all(&both)].concat();
+        assert_eq!(got.len(), sent);
+        for (shard, exporter, _) in got {
+            assert_eq!(shard_of(exporter.address, count), shard, "{} of {count}", exporter.address);
+        }
+    }
+}
+
 #[test]
 fn the_largest_datagram_arrives_whole() {
     let shards = bind(&settings(&["127.0.0.1:0"], 1)).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shard-0 .. shard-n  (threads)  --Sender-->  spool writer (thread)  --disk-->  uplink (task)  ==TLS==> collector
+//!                                --Sender-->  keeper (thread)
 //! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin (task)
 //! ```
 //!
@@ -23,7 +24,7 @@ use crate::config::{self, Faults};
 use crate::metrics::Ingest;
 use crate::shard::{self, Admission, BatchSettings, ExporterView};
 use crate::spool::{self, Spool};
-use crate::{batch, ingest, tls, uplink, wire};
+use crate::{batch, ingest, keeper, tls, uplink, wire};
 use arc_swap::ArcSwap;
 use ingest::tcp::Door;
 use status::{Counters, Facts};
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub const LOCAL_TIME: Duration = Duration::from_secs(5);
 
 const WRITER: &str = "spool";
+const KEEPER: &str = "keeper";
 const UPLINK: &str = "uplink";
 const ADMIN: &str = "admin";
 const TCP: &str = "tcp";
@@ -62,6 +64,9 @@ pub enum StartError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] spool::OpenError),
+    /// What exporters have told.
+    #[error(transparent)]
+    State(#[from] keeper::OpenError),
     /// The system gave no thread or told no address.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -82,6 +87,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let counters = Counters::default();
     let settings = spool_settings(&config.spool);
     let (spool, writer, queue) = spool::open(settings, counters.spool.clone())?;
+    let (keeper, state, kept) = keeper::open(keeper_settings(&config), counters.keeper.clone())?;
 
     let (ended_in, ended) = mpsc::unbounded_channel();
     let ending = |name: String| Ending { name, told: ended_in.clone() };
@@ -89,8 +95,10 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let admission = Arc::new(ArcSwap::from_pointee(admission_rules(&config)));
     let stop_shards = Arc::new(AtomicBool::new(false));
     thread(ending(WRITER.to_owned()), move || writer.run())?;
-    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 1, Vec::new());
-    // Only shards hold the queue: the writer ends after the last of them.
+    thread(ending(KEEPER.to_owned()), move || keeper.run())?;
+    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 2, Vec::new());
+    let kept = deal(kept, shards);
+    // Only shards hold the queue and the keeper's sender: writer and keeper end after the last of them.
     let context = shard::Context {
         batch: Arc::clone(&batch),
         admission: Arc::clone(&admission),
@@ -100,11 +108,14 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         exporters: ExporterView::default(),
         stop: Arc::clone(&stop_shards),
     };
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    for (number, (sockets, kept)) in sockets.into_iter().zip(kept).enumerate() {
         let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
         exporters.push(context.exporters.clone());
-        thread(ending(format!("shard-{number}")), move || shard::run(sockets, context))?;
+        let state = state.clone();
+        let work = move || shard::run(sockets, context, state, &kept);
+        thread(ending(format!("shard-{number}")), work)?;
     }
+    drop(state);
     let mut tasks = JoinSet::new();
     let stop_tcp = CancellationToken::new();
     if !doors.is_empty() {
@@ -310,7 +321,7 @@ impl Running {
         }
     }
 
-    /// Waits for all shards, and for the writer, which ends after them.
+    /// Waits for all shards, and for writer and keeper, which end after them.
     async fn threads_ended(&mut self) {
         while self.threads > 0 {
             match self.ended.recv().await {
@@ -424,6 +435,27 @@ fn wire_settings(listen: &config::Listen) -> wire::Settings {
 fn spool_settings(spool: &config::Spool) -> spool::Settings {
     let defaults = spool::Settings::new(spool.dir.clone());
     spool::Settings { max_bytes: spool.max_bytes, commit_interval: spool.commit_interval, ..defaults }
+}
+
+/// As much as all shards together may know.
+fn keeper_settings(config: &config::Proxy) -> keeper::Settings {
+    /// What the saved forms of a shard's templates come to at the most, and some more.
+    const BYTES: u64 = 32 << 20;
+    let shards = config.listen.shards.max(1);
+    let max_domains = shards * wire_settings(&config.listen).limits.domains;
+    keeper::Settings { dir: config.state_dir(), max_domains, max_bytes: shards as u64 * BYTES }
+}
+
+/// Gives what was kept to the shards that the exporters' datagrams will meet, in the same order.
+fn deal(kept: Vec<keeper::Row>, shards: usize) -> Vec<Vec<keeper::Row>> {
+    let mut dealt: Vec<Vec<keeper::Row>> = (0..shards).map(|_| Vec::new()).collect();
+    for row in kept {
+        let shard = ingest::shard_of(row.key.exporter.address, shards);
+        if let Some(rows) = dealt.get_mut(shard) {
+            rows.push(row);
+        }
+    }
+    dealt
 }
 
 fn batch_settings(of: &config::Batch) -> BatchSettings {

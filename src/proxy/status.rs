@@ -4,6 +4,7 @@ use super::exporters;
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::ingest;
+use crate::keeper;
 use crate::metrics::{self, Ingest};
 use crate::proto;
 use crate::shard::ExporterView;
@@ -22,6 +23,7 @@ pub(super) struct Counters {
     pub(super) ingest: Ingest,
     pub(super) tcp: ingest::tcp::Metrics,
     pub(super) spool: spool::Metrics,
+    pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
 }
 
@@ -32,6 +34,7 @@ impl Counters {
         self.ingest.register(&mut registry);
         self.tcp.register(&mut registry);
         self.spool.register(&mut registry);
+        self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
         registry
     }
@@ -146,6 +149,19 @@ impl Facts {
         })
     }
 
+    fn state_json(&self) -> Value {
+        let (keeper, ingest) = (&self.counters.keeper, &self.counters.ingest);
+        json!({
+            "dir": self.config.load().state_dir(),
+            "writable": keeper.writable.get() == 1,
+            "writes": keeper.writes.get(),
+            "write_failures": keeper.write_failures.get(),
+            "set_aside": keeper.set_aside.get(),
+            "templates_restored": ingest.templates_restored.get(),
+            "refused_entries": ingest.state_refused.get(),
+        })
+    }
+
     fn exporters_json(&self) -> Value {
         exporters::json(self.exporters.iter().flat_map(ExporterView::rows).collect(), super::unix_ms())
     }
@@ -187,6 +203,7 @@ impl Subject for Facts {
             "admin": self.admin.to_string(),
             "link": *self.link.borrow(),
             "spool": self.spool_json(),
+            "state": self.state_json(),
             "ledger": self.counters.ledger(),
             "exporters": self.exporters_json(),
             "reload": self.reload.to_json(),

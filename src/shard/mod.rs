@@ -11,6 +11,7 @@ pub mod cause;
 mod changes;
 pub mod facts;
 mod intake;
+mod keeping;
 mod senders;
 mod tcp;
 mod udp;
@@ -21,6 +22,7 @@ pub use senders::{ExporterRow, ExporterView, Totals};
 use crate::batch;
 use crate::ingest::Sockets;
 use crate::ingest::tcp::Inbox;
+use crate::keeper;
 use crate::metrics::Ingest;
 use crate::spool::Sender;
 use crate::wire::{self, Decoder};
@@ -67,8 +69,11 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs a shard until `context.stop` is set, then empties its sockets, seals what is open and returns. Dropping the
 /// context's queue is what tells the spool that it has ended.
-pub fn run(sockets: Sockets, context: Context) {
-    Shard::new(Udp::new(sockets, &context), context).run();
+///
+/// `kept` is what its exporters had told before the last start, what was used longest ago first; `keeper` is where
+/// what they tell from now on is handed over.
+pub fn run(sockets: Sockets, context: Context, keeper: keeper::Sender, kept: &[keeper::Row]) {
+    Shard::new(Udp::new(sockets, &context, keeper, kept), context).run();
 }
 
 /// Runs the shard of all TCP connections until what fills `inbox` is gone; `context.stop` does not concern it.

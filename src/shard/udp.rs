@@ -1,8 +1,10 @@
 //! What a shard reads from UDP: its sockets, with one decoder for all exporters that they bring.
 
 use super::intake::{Intake, Moment};
+use super::keeping::{self, Keeping};
 use super::{Clock, Context, Source, State};
 use crate::ingest::{BATCH, Receiver, Sockets, Use};
+use crate::keeper::{Row, Sender};
 use crate::metrics::Ingest;
 use crate::wire::Decoder;
 use std::sync::Arc;
@@ -17,15 +19,19 @@ pub(super) struct Udp {
     rest: Duration,
     receiver: Receiver,
     decoder: Decoder,
+    keeping: Keeping,
     stop: Arc<AtomicBool>,
 }
 
 impl Udp {
-    pub(super) fn new(sockets: Sockets, context: &Context) -> Udp {
+    pub(super) fn new(sockets: Sockets, context: &Context, keeper: Sender, kept: &[Row]) -> Udp {
+        let mut decoder = Decoder::new(context.wire.clone());
+        let keeping = keeping::restore(&mut decoder, kept, keeper, &context.metrics);
         Udp {
             rest: sockets.rest(),
             receiver: Receiver::new(),
-            decoder: Decoder::new(context.wire.clone()),
+            decoder,
+            keeping,
             stop: Arc::clone(&context.stop),
             sockets,
         }
@@ -81,6 +87,7 @@ impl Source for Udp {
 
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, metrics: &Ingest) {
         intake.tick(&mut self.decoder, clock.now());
+        self.keeping.hand_over(&mut self.decoder);
         for listener in &mut self.sockets.listeners {
             let dropped = listener.newly_dropped();
             if dropped > 0 {
@@ -94,6 +101,7 @@ impl Source for Udp {
         let until = Instant::now() + LAST_READS;
         while self.read(clock, intake) > 0 && Instant::now() < until {}
         intake.end(&mut self.decoder);
+        self.keeping.hand_over_all(&mut self.decoder);
     }
 
     fn decoders(&self) -> impl Iterator<Item = &Decoder> {

@@ -347,6 +347,11 @@ impl Domains {
         self.map.iter().map(|(key, _)| key)
     }
 
+    /// Is anything known of the domain?
+    pub fn knows(&self, key: &DomainKey) -> bool {
+        self.map.peek(key).is_some()
+    }
+
     /// Domains known.
     pub fn len(&self) -> usize {
         self.map.len()

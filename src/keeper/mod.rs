@@ -1,0 +1,141 @@
+//! What exporters have told, kept on disk: one redb database in `[state] dir`, one thread that writes it.
+//!
+//! ```text
+//! shard-0 .. shard-n --Sender--> mailbox --Keeper (thread)--> DIR/exporters.redb        at the start: rows --> shards
+//! ```
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `domains` | `wire::DomainKey` as bytes | when it was last used (hours since 1970), `wire::Saved` as bytes |
+//!
+//! | if | then |
+//! |---|---|
+//! | something has changed | it is durable within 5 s: a second until the shard looks, `INTERVAL` for what changes with it, one transaction |
+//! | nothing has changed | nothing is written |
+//! | a domain has changed again meanwhile | its newest state is written, once |
+//! | the mailbox is full | the shard tries again a second later; it never waits |
+//! | the disk is full or fails | logged once, counted, shown in `/status`; tried again every `INTERVAL`; nothing else stops |
+//! | the process is killed | the last transaction is there, whole |
+//! | the database is damaged, or of another version | it is set aside as `exporters.redb.aside`, and a new one is begun |
+//! | it cannot be opened for another reason, but for the next line | nothing is restored; it is tried again |
+//! | another process has it | the start is refused |
+//! | there is more than the shards' tables can hold | what was used longest ago goes |
+//!
+//! What the bytes mean is said in `wire`; this only keeps them.
+
+mod mailbox;
+mod metrics;
+mod store;
+
+pub use mailbox::Sender;
+pub use metrics::Metrics;
+
+use crate::wire::{DomainKey, Saved};
+use mailbox::{Batch, Mailbox};
+use std::path::PathBuf;
+use std::time::Duration;
+use store::Store;
+
+/// Between two transactions, and before the first: what changes together is written together.
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// Where state is kept, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder; made if it is not there.
+    pub dir: PathBuf,
+    /// Domains, at the most.
+    pub max_domains: usize,
+    /// Bytes of their saved forms, at the most.
+    pub max_bytes: u64,
+}
+
+/// Why the proxy may not start with this store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the state folder {} is in use by another process; give each its own [state] dir", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+/// What is kept of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose it is.
+    pub key: DomainKey,
+    /// What it had told.
+    pub saved: Saved,
+}
+
+/// Opens the store: who writes it, who hands over to it, and what is in it, what was used longest ago first.
+///
+/// # Errors
+/// When another process has it. A store that cannot be read is none: see the table at the head.
+pub fn open(settings: Settings, metrics: Metrics) -> Result<(Keeper, Sender, Vec<Row>), OpenError> {
+    let mut store = Store::new(settings, metrics.clone());
+    let rows = store.open()?;
+    let mailbox = Mailbox::new(store.season());
+    let sender = Sender::new(mailbox.clone());
+    Ok((Keeper { store, mailbox, metrics }, sender, rows))
+}
+
+/// Writes what is handed over, on a thread of its own.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    mailbox: Mailbox,
+    metrics: Metrics,
+}
+
+impl Keeper {
+    /// Writes what comes until the last [`Sender`] is gone, and then what is left.
+    pub fn run(mut self) {
+        // Taken out of the mailbox, and not yet durable.
+        let mut batch = Batch::default();
+        loop {
+            let over = self.mailbox.wait(!batch.is_empty(), INTERVAL);
+            if batch.is_empty() {
+                batch = self.mailbox.take();
+            }
+            let written = self.write(&batch);
+            if written {
+                batch.clear();
+            }
+            if over && (!written || self.mailbox.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// Makes the batch durable; logs when that begins, or ceases, to fail.
+    fn write(&mut self, batch: &Batch) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let result = self.store.write(batch);
+        let worked = self.metrics.writable.set(i64::from(result.is_ok())) == 1;
+        match &result {
+            Ok(()) => {
+                self.metrics.writes.inc();
+                self.metrics.written_domains.inc_by(batch.len() as u64);
+                if !worked {
+                    tracing::info!("What exporters tell is kept again");
+                }
+            }
+            Err(error) => {
+                self.metrics.write_failures.inc();
+                if worked {
+                    tracing::error!(%error, "What exporters tell cannot be kept for the next start; trying on");
+                }
+            }
+        }
+        self.mailbox.set_season(self.store.season());
+        result.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

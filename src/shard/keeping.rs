@@ -1,0 +1,149 @@
+//! What a shard's decoder has told, put back at the start and handed over to the keeper as it changes.
+
+use crate::keeper::{Row, Sender};
+use crate::metrics::Ingest;
+use crate::wire::{Decoder, DomainKey};
+use std::collections::HashSet;
+
+/// Bytes handed over in one go: what is packed for it delays the next read.
+const BYTES_A_TICK: usize = 4 << 20;
+
+/// Domains marked as changed, beyond which those that were forgotten are no longer told.
+const MOST_MARKED: usize = 20_000;
+
+/// Puts back what was kept; `rows` are those of this shard, what was used longest ago first.
+pub(super) fn restore(decoder: &mut Decoder, rows: &[Row], sender: Sender, metrics: &Ingest) -> Keeping {
+    // What there is no room for is forgotten by the keeper, too.
+    decoder.note_changes();
+    for row in rows {
+        let restored = decoder.restore(row.key, &row.saved);
+        metrics.templates_restored.inc_by(restored.templates as u64);
+        metrics.state_refused.inc_by(restored.refused as u64);
+    }
+    Keeping { season: sender.season(), sender, marked: HashSet::new() }
+}
+
+/// The way to the keeper.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    sender: Sender,
+    /// Domains that the keeper has to be told of.
+    marked: HashSet<DomainKey>,
+    season: u64,
+}
+
+impl Keeping {
+    /// Hands over what has changed. What there is no room for waits for the next call, about a second later.
+    pub(super) fn hand_over(&mut self, decoder: &mut Decoder) {
+        self.give(decoder, BYTES_A_TICK);
+    }
+
+    /// Hands over all that has changed, however long it takes.
+    pub(super) fn hand_over_all(&mut self, decoder: &mut Decoder) {
+        self.give(decoder, usize::MAX);
+    }
+
+    fn give(&mut self, decoder: &mut Decoder, most_bytes: usize) {
+        self.marked.extend(decoder.take_changed());
+        let season = self.sender.season();
+        if season != self.season {
+            self.season = season;
+            self.marked.extend(decoder.domains().keys());
+        }
+        let (mut bytes, mut is_full) = (0, false);
+        self.marked.retain(|key| {
+            if is_full || bytes > most_bytes {
+                return true;
+            }
+            let saved = decoder.saved(key);
+            bytes += saved.as_ref().map_or(0, |saved| saved.bytes.len());
+            is_full = !self.sender.put(*key, saved);
+            is_full
+        });
+        if self.marked.len() > MOST_MARKED {
+            self.marked.retain(|key| decoder.domains().knows(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Exporter;
+    use crate::keeper;
+    use crate::proto::Protocol;
+    use crate::wire::{self, Arrival, Heard, Limits, Output, Place, Template};
+
+    struct Nothing;
+
+    impl Output for Nothing {
+        fn records(&mut self, _: &crate::flow::Run, _: &Template, _: &[u8], _: &[u32], _: u32) {}
+        fn fault(&mut self, _: wire::Fault, _: Place) {}
+        fn template(&mut self, _: &Heard<'_>) {}
+        fn set(&mut self) {}
+    }
+
+    fn exporter(port: u16) -> Exporter {
+        Exporter { address: [127, 0, 0, 1].into(), port }
+    }
+
+    /// A v9 datagram with a template of one field.
+    fn tell(decoder: &mut Decoder, port: u16, element: u8) {
+        let set = [0, 0, 0, 12, 1, 0, 0, 1, 0, element, 0, 4];
+        let datagram = [&[0, 9, 0, 1][..], &[0; 16], &set].concat();
+        let arrival = Arrival { exporter: exporter(port), received: 0, elapsed: 0, number: 0 };
+        decoder.datagram(&arrival, &datagram, &mut Nothing).unwrap();
+    }
+
+    fn key(port: u16) -> DomainKey {
+        DomainKey { exporter: exporter(port), protocol: Protocol::NetflowV9, domain: 0 }
+    }
+
+    fn open(dir: &std::path::Path) -> (keeper::Keeper, Sender, Vec<Row>) {
+        let settings = keeper::Settings { dir: dir.to_owned(), max_domains: 100, max_bytes: 1 << 20 };
+        keeper::open(settings, keeper::Metrics::default()).unwrap()
+    }
+
+    #[test]
+    fn what_was_told_is_there_after_a_restart_and_what_is_forgotten_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            wire::Settings { limits: Limits { domains: 4, ..Limits::default() }, ..Default::default() };
+        let (keeper, sender, rows) = open(dir.path());
+        let (mut decoder, metrics) = (Decoder::new(settings.clone()), Ingest::new());
+        let mut keeping = restore(&mut decoder, &rows, sender, &metrics);
+        for port in 1..=20 {
+            tell(&mut decoder, port, 8);
+            keeping.hand_over(&mut decoder);
+        }
+        let known: HashSet<DomainKey> = decoder.domains().keys().copied().collect();
+        drop(keeping);
+        keeper.run();
+
+        let (_keeper, sender, rows) = open(dir.path());
+        assert_eq!(rows.iter().map(|row| row.key).collect::<HashSet<_>>(), known);
+        let mut decoder = Decoder::new(settings);
+        let mut keeping = restore(&mut decoder, &rows, sender, &metrics);
+        assert_eq!(metrics.templates_restored.get(), known.len() as u64);
+        tell(&mut decoder, 20, 8);
+        keeping.marked.extend(decoder.take_changed());
+        assert_eq!(keeping.marked, HashSet::new(), "nothing is new");
+    }
+
+    #[test]
+    fn a_full_mailbox_is_no_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_keeper, sender, rows) = open(dir.path());
+        // Another shard has filled it.
+        let large = wire::Saved { used: 0, bytes: vec![0; 16 << 20] };
+        assert!(sender.put(key(9), Some(large)));
+        let (mut decoder, metrics) = (Decoder::new(wire::Settings::default()), Ingest::new());
+        let mut keeping = restore(&mut decoder, &rows, sender.clone(), &metrics);
+        tell(&mut decoder, 1, 8);
+        keeping.hand_over(&mut decoder);
+        assert_eq!(keeping.marked, HashSet::from([key(1)]));
+        assert!(sender.put(key(9), None));
+        keeping.hand_over_all(&mut decoder);
+        assert_eq!(keeping.marked, HashSet::new());
+    }
+}
