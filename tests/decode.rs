@@ -10,70 +10,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::corpus::corpus;
-use support::datagrams::{self, Flow, numbered, v5, v9_flows};
+use support::PATIENCE;
+use support::captures::{
+    COOKED, COOKED_2, ETHERNET, Files, RAW, decode, flows, lines, octets, of_kind, three,
+};
+use support::datagrams::{self, Bytes, numbered, v5, v9_flows};
 use support::frames::{self, cooked, cooked_2, ethernet, ipv4, ipv6, pcap, pcapng};
-use support::process::{find_tool, flowproxy, flowproxy_command, run_tool};
-use support::rig::Rig;
-use support::{loopback_socket, note, skipped, wait_until};
-
-const ETHERNET: u32 = 1;
-const RAW: u32 = 101;
-const COOKED: u32 = 113;
-const COOKED_2: u32 = 276;
-
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Files(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
-        let file = self.0.path().join(name);
-        std::fs::write(&file, bytes).unwrap();
-        file.to_str().unwrap().to_owned()
-    }
-}
-
-/// What `decode` printed, line by line.
-fn lines(output: &Output) -> Vec<Value> {
-    let text = std::str::from_utf8(&output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
-}
-
-/// The lines of a file that is read whole.
-fn decode(file: &str) -> Vec<Value> {
-    let output = flowproxy(&["decode", "--format", "json", "--raw", file]);
-    assert!(output.status.success() && output.stderr.is_empty(), "{file}: {output:?}");
-    lines(&output)
-}
-
-fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    lines.iter().filter(|line| line["kind"] == kind).collect()
-}
-
-/// The octets of every data record: the flows' numbers.
-fn octets(lines: &[Value]) -> Vec<u64> {
-    of_kind(lines, "data").iter().map(|line| line["fields"]["octetDeltaCount"].as_u64().unwrap()).collect()
-}
-
-fn flows(numbers: std::ops::Range<u32>) -> Vec<Flow> {
-    numbers.map(Flow::numbered).collect()
-}
-
-/// Three datagrams, of v5, v9 and IPFIX, with the flows 1 to 89.
-fn three() -> Vec<Vec<u8>> {
-    numbered(1, 90, 30)
-}
+use support::process::{flowproxy, flowproxy_command};
 
 #[test]
 fn every_file_and_link_layer_gives_the_same() {
@@ -153,17 +100,16 @@ fn lines_say_what_the_contract_says() {
     assert_eq!(Value::Object(without), with(json!({"kind": "data"})));
     assert_eq!(lines.len(), 2);
     let output = flowproxy(&["decode", "--format", "json", &file]);
-    assert!(self::lines(&output).iter().all(|line| line.get("raw").is_none()));
+    assert!(support::captures::lines(&output).iter().all(|line| line.get("raw").is_none()));
 }
 
 #[test]
 fn options_and_withdrawals_are_templates_too() {
     let files = Files::new();
-    let options_template =
-        datagrams::Bytes::default().u16(300).u16(2).u16(1).u16(10).u16(4).u16(82).u16(65_535).0;
-    let record = datagrams::Bytes::default().u32(9).u8(3).raw(b"eth").0;
+    let options_template = Bytes::default().u16(300).u16(2).u16(1).u16(10).u16(4).u16(82).u16(65_535).0;
+    let record = Bytes::default().u32(9).u8(3).raw(b"eth").0;
     let sets = [datagrams::set(3, &options_template), datagrams::set(300, &record)];
-    let withdrawal = datagrams::set(3, &datagrams::Bytes::default().u16(300).u16(0).0);
+    let withdrawal = datagrams::set(3, &Bytes::default().u16(300).u16(0).0);
     let messages = [datagrams::ipfix(0, 1, &sets), datagrams::ipfix(1, 1, &[withdrawal])];
     let lines = decode(&files.write("options.ipfix", &messages.concat()));
     let [template, options, withdrawn] = &lines[..] else { panic!("{lines:?}") };
@@ -323,6 +269,59 @@ fn standard_input_is_read_and_other_datagrams_are_told() {
     );
 }
 
+/// A packet of an unfinished capture is shown as soon as it came, and not only once the pipe ends.
+#[test]
+fn a_live_capture_is_shown_as_it_comes() {
+    let mut child = flowproxy_command()
+        .args(["decode", "--format", "json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let (seen, lines) = std::sync::mpsc::channel();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let reader = std::thread::spawn(move || output.try_for_each(|line| seen.send(line.unwrap())));
+    input.write_all(&pcap(RAW, &[ipv4(&v5(1, &flows(7..8)))])).unwrap();
+    input.flush().unwrap();
+    let line: Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).expect("a line")).unwrap();
+    assert_eq!(line["fields"]["octetDeltaCount"], 7);
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    assert!(reader.join().unwrap().is_ok());
+}
+
+#[test]
+fn samples_have_their_records_and_their_own_words() {
+    let ipv4_sample = Bytes::default().u32(1_400).u32(6).raw(&[192, 0, 2, 7]).raw(&[198, 51, 100, 8]);
+    let ipv4_sample = ipv4_sample.u32(50_123).u32(443).u32(0x10).u32(0).0;
+    // sequence, source, rate, pool, drops, input, output (discarded, reason 1), two records
+    let flow = Bytes::default().u32(1).u32(3).u32(512).u32(10_240).u32(0).u32(3).u32(0x4000_0001).u32(2);
+    let flow = flow.u32(3).u32(32).raw(&ipv4_sample).u32(9 << 12 | 77).u32(4).raw(&[1, 2, 3, 4]).0;
+    let counters = Bytes::default().u32(2).u32(3).u32(1).u32(2_000).u32(4).raw(&[9, 9, 9, 9]).0;
+    // agent, sub-agent, sequence, uptime, two samples
+    let datagram = Bytes::default().u32(5).u32(1).raw(&[192, 0, 2, 1]).u32(4).u32(1).u32(1_000).u32(2);
+    let datagram = datagram.u32(1).u32(flow.len() as u32).raw(&flow);
+    let datagram = datagram.u32(2).u32(counters.len() as u32).raw(&counters).0;
+    let file = Files::new();
+    let lines = decode(&file.write("sflow.pcap", &pcap(RAW, &[ipv4(&datagram)])));
+    let [flow, counters] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(
+        (&flow["kind"], &flow["protocol"], &flow["domain"]),
+        (&json!("flow_sample"), &json!("sflow-v5"), &json!(4))
+    );
+    let hex: String = ipv4_sample.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(flow["raw"], json!([[3, 0, hex], [77, 9, "01020304"]]));
+    let fields = &flow["fields"];
+    let words = ["samplingRate", "samplePool", "input", "output", "sourceIPv4Address"]
+        .map(|word| fields[word].clone());
+    assert_eq!(words, [json!(512), json!(10_240), json!(3), json!(0x4000_0001), json!("192.0.2.7")]);
+    assert_eq!(
+        (&counters["kind"], &counters["raw"]),
+        (&json!("counter_sample"), &json!([[2_000, 0, "09090909"]]))
+    );
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let files = Files::new();
@@ -352,7 +351,7 @@ fn what_cannot_be_used_is_told() {
         errors,
         format!("{text}: neither pcap nor pcapng nor IPFIX messages: it begins with 6e6f7420\n")
     );
-    let folder = files.0.path().to_str().unwrap();
+    let folder = files.folder().to_str().unwrap();
     let errors = String::from_utf8(flowproxy(&["decode", folder]).stderr).unwrap();
     assert_eq!(errors, format!("{folder}: is a folder, not a file\n"));
 }
@@ -361,7 +360,7 @@ fn what_cannot_be_used_is_told() {
 fn text_is_for_people() {
     let files = Files::new();
     let template = datagrams::template(256, &[(8, 4), (1, 4), (82, 6), (152, 8), (56_701, 4)]);
-    let record = datagrams::Bytes::default().raw(&[198, 51, 100, 7]).u32(9_340).raw(b"a\x1b[2J\0");
+    let record = Bytes::default().raw(&[198, 51, 100, 7]).u32(9_340).raw(b"a\x1b[2J\0");
     let record = record.u64(1_795_442_400_123).raw(b"dns\0").0;
     let sets = [datagrams::set(0, &template), datagrams::set(256, &record), datagrams::set(77, &[0; 4])];
     let file = files.write("f.pcap", &pcap(RAW, &[ipv4(&datagrams::v9(1, 7, 3, &sets))]));
@@ -383,94 +382,4 @@ datagram 1  192.0.2.1:50000 > 198.51.100.1:2055  2026-11-23T14:00:01.000Z  netfl
   fault at byte 82: the set's id is reserved (reserved_set, 4 bytes)
 ";
     assert_eq!(text, expected);
-}
-
-/// What `decode` shows of a record is what the collector writes of it, beside what belongs to its datagram.
-#[test]
-fn fields_are_those_of_the_collector() {
-    const RUN_KEYS: [&str; 9] = [
-        "exporter",
-        "exporterPort",
-        "protocol",
-        "kind",
-        "observationDomainId",
-        "templateId",
-        "receivedAt",
-        "exportedAt",
-        "sequence",
-    ];
-    let (rig, files) = (Rig::new(), Files::new());
-    let (collector, proxy) = (rig.jsonl_collector(), rig.proxy());
-    let datagrams: Vec<_> =
-        (0..3).map(|place| datagrams::v9_router(place, place * 20..place * 20 + 20)).chain(three()).collect();
-    let socket = loopback_socket();
-    for datagram in &datagrams {
-        socket.send_to(datagram, proxy.udp()).unwrap();
-    }
-    wait_until("all records at the far end", || rig.records().len() == 60 + 89);
-    let packets: Vec<_> = datagrams.iter().map(|datagram| ipv4(datagram)).collect();
-    let decoded = decode(&files.write("f.pcap", &pcap(RAW, &packets)));
-    let mut balance: BTreeMap<String, i64> = BTreeMap::new();
-    for line in of_kind(&decoded, "data") {
-        *balance.entry(line["fields"].to_string()).or_default() += 1;
-    }
-    for mut record in rig.records() {
-        record.as_object_mut().unwrap().retain(|key, _| !RUN_KEYS.contains(&key.as_str()));
-        *balance.entry(record.to_string()).or_default() -= 1;
-    }
-    balance.retain(|_, count| *count != 0);
-    assert_eq!(balance, BTreeMap::new());
-    assert!(proxy.process.terminate().success());
-    assert!(collector.process.terminate().success());
-}
-
-/// tshark finds the same flows in the same captures, whatever they are wrapped in.
-#[test]
-fn tshark_reads_the_same() {
-    const TEST: &str = "tshark_reads_the_same";
-    let Some(tshark) = find_tool("tshark") else { return skipped(TEST, "tshark is not installed") };
-    let files = Files::new();
-    let datagrams = numbered(1, 271, 30);
-    let mut frames: Vec<(u32, Vec<u8>)> = Vec::new();
-    for (place, datagram) in datagrams.iter().enumerate() {
-        match place % 3 {
-            0 => frames.extend(
-                frames::ipv4_fragments(place as u16, datagram, 512)
-                    .into_iter()
-                    .map(|part| (0, ethernet(&[(0x8100, 7)], &part))),
-            ),
-            1 => frames.extend(
-                frames::ipv6_fragments(place as u32, datagram, 256).into_iter().rev().map(|part| (1, part)),
-            ),
-            _ => frames.push((2, cooked(&ipv4(datagram)))),
-        }
-    }
-    let file = files.write("f.pcapng", &pcapng(&[ETHERNET as u16, RAW as u16, COOKED as u16], &frames));
-    let fields = ["-T", "fields", "-e", "cflow.octets", "-E", "occurrence=a"];
-    let text = run_tool(
-        Command::new(tshark)
-            .args(["-n", "-r", &file, "-d", "udp.port==2055,cflow", "-Y", "cflow"])
-            .args(fields),
-    );
-    let theirs: Vec<u64> = text.split([',', '\n']).filter_map(|octets| octets.trim().parse().ok()).collect();
-    assert_eq!(octets(&decode(&file)), theirs);
-    assert_eq!(theirs, (1..271).collect::<Vec<_>>());
-}
-
-/// Captures of real exporters: what we find is what tshark found, but for cases in which tshark is wrong.
-#[test]
-fn the_corpus_compares() {
-    const TEST: &str = "the_corpus_compares";
-    let Some(script) = corpus().map(|folder| folder.join("compare.py")).filter(|script| script.is_file())
-    else {
-        return note(&format!("skipped: {TEST}: no $FLOWPROXY_CORPUS or ../shared/corpus"));
-    };
-    let Some(python) = find_tool("python3") else { return skipped(TEST, "python3 is not installed") };
-    let exceptions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-exceptions.json");
-    let output = Command::new(python)
-        .arg(script)
-        .args([PathBuf::from(env!("CARGO_BIN_EXE_flowproxy")), "--exceptions".into(), exceptions])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -8,7 +8,8 @@
 //! {"kind":"fault","datagram":1,...,"offset":20,"bytes":48,"reason":"no_template","text":"..."}
 //! ```
 //!
-//! `raw` is there if asked for; of a sample of sFlow it is its records, `[format, enterprise, "hex"]`. `fields` is what the collector writes of a record, without what belongs to its datagram.
+//! `raw` is there if asked for; of a sample of sFlow it is its records, `[format, enterprise, "hex"]`. `fields` is what the
+//! collector writes of a record, without what belongs to its datagram; a flow sample's has `input` and `output` beside it.
 //! A fault without `datagram` is of the file; its offset is then in the file. A withdrawn template has no fields.
 
 use super::header::Header;
