@@ -76,7 +76,7 @@ fn read(gathered: &mut Gathered) -> Read {
 }
 
 fn comes_back(seed: u64, version: Version) {
-    let sent: Traffic = traffic(seed, version, |_| true);
+    let sent: Traffic = traffic(seed, version, 0, |_| true);
     let mut decoder = Decoder::new(Settings::default());
     let mut gathered = Gathered::default();
     for (number, bytes) in (0..).zip(&sent.datagrams) {

@@ -25,10 +25,10 @@ pub struct Traffic {
 const NOW: u64 = 1_795_442_400_789;
 
 /// Of enterprise fields: reverse ones (RFC 5103), Cisco's, Netscaler's, one nobody has.
-const ENTERPRISES: [u32; 4] = [29_305, 9, 5_951, 3_999_999];
+pub const ENTERPRISES: [u32; 4] = [29_305, 9, 5_951, 3_999_999];
 
-/// `may_send` says which fields occur.
-pub fn traffic(seed: u64, version: Version, may_send: impl Fn(Field) -> bool) -> Traffic {
+/// `may_send` says which fields occur, `least` how many bytes a value of variable length has at least.
+pub fn traffic(seed: u64, version: Version, least: usize, may_send: impl Fn(Field) -> bool) -> Traffic {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut templates = BTreeMap::new();
     for id in 256..256 + rng.random_range(1..6) {
@@ -54,7 +54,7 @@ pub fn traffic(seed: u64, version: Version, may_send: impl Fn(Field) -> bool) ->
     let mut packer = Packer::new(settings, templates.iter().map(of).collect()).expect("templates");
     let mut traffic =
         Traffic { templates, records: BTreeMap::new(), options: BTreeMap::new(), datagrams: Vec::new() };
-    send(&mut rng, &mut packer, &mut traffic);
+    send(&mut rng, &mut packer, least, &mut traffic);
     traffic
 }
 
@@ -62,11 +62,11 @@ fn given(values: &[Vec<u8>]) -> Vec<Value<'_>> {
     values.iter().map(|value| Value::Bytes(value)).collect()
 }
 
-fn send(rng: &mut StdRng, packer: &mut Packer, traffic: &mut Traffic) {
+fn send(rng: &mut StdRng, packer: &mut Packer, least: usize, traffic: &mut Traffic) {
     let Traffic { templates, records, options, datagrams } = traffic;
     for (id, (_, fields)) in templates.iter().filter(|(_, template)| template.0 > 0) {
         for _ in 0..rng.random_range(0..4) {
-            let values = values(rng, fields);
+            let values = values(rng, fields, least);
             packer.announce(*id, &given(&values)).expect("options");
             options.entry(*id).or_default().push(values);
         }
@@ -80,7 +80,7 @@ fn send(rng: &mut StdRng, packer: &mut Packer, traffic: &mut Traffic) {
     let mut out = |datagram: Datagram<'_>| datagrams.push(datagram.bytes.to_vec());
     for _ in 0..rng.random_range(1..200) {
         let (id, fields) = flows[rng.random_range(0..flows.len())];
-        let values = values(rng, fields);
+        let values = values(rng, fields, least);
         now += rng.random_range(0..300);
         packer.record(*id, &given(&values), now, &mut out).expect("a record");
         packer.poll(now, &mut out);
@@ -128,12 +128,12 @@ fn fields(
     fields
 }
 
-fn values(rng: &mut StdRng, fields: &[Field]) -> Values {
+fn values(rng: &mut StdRng, fields: &[Field], least: usize) -> Values {
     let value = |field: &Field| {
         let length = match field.width {
             Field::VARIABLE => match rng.random_range(0..20) {
                 0 => rng.random_range(250..300),
-                _ => rng.random_range(0..12),
+                _ => rng.random_range(least..12),
             },
             width => usize::from(width),
         };
