@@ -4,7 +4,7 @@
 //! # The data's way
 //!
 //! ```text
-//! exporters --UDP--> ingest --> shard (wire > batch) --> spool --> uplink ==TLS==> collector --> sinks
+//! exporters --UDP, TCP--> ingest --> shard (wire > batch) --> spool --> uplink ==TLS==> collector --> sinks
 //! captures ---------> capture > cli::decode (wire > batch) --> text
 //! ```
 //!

@@ -292,6 +292,11 @@ impl Intake {
         }
     }
 
+    /// The spool is behind: who can wait with more should.
+    pub(super) fn is_behind(&self) -> bool {
+        self.queue.is_behind()
+    }
+
     /// When the open batches must be sealed.
     pub(super) fn due(&mut self) -> Option<Instant> {
         Some(self.opened? + self.settings.load().max_delay)

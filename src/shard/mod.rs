@@ -2,8 +2,8 @@
 //!
 //! What it receives from is a [`Source`]: `udp.rs`, `tcp.rs`. What becomes of it is `intake.rs`'s.
 //!
-//! A shard never waits on disk, network or a lock that others hold for long: a full queue costs the batch, counted,
-//! and the next datagram is read.
+//! A shard of UDP never waits on disk, network or a lock that others hold for long: a full queue costs the batch, counted,
+//! and the next datagram is read. The shard of TCP waits while the spool is behind: its senders can be slowed.
 
 mod admission;
 mod bucket;
@@ -67,6 +67,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// How often it publishes what changes slowly: exporters, templates, kernel drops.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a source that can wait does so, before it looks again whether the spool has caught up.
+const WAIT_FOR_SPOOL: Duration = Duration::from_millis(5);
+
 /// Runs a shard until `context.stop` is set, then empties its sockets, seals what is open and returns. Dropping the
 /// context's queue is what tells the spool that it has ended.
 ///
@@ -83,6 +86,9 @@ pub fn run_tcp(inbox: Inbox, context: Context) {
 
 /// What a shard reads from, with the decoders for it.
 trait Source {
+    /// What is not read now is not lost: nothing is read, and nothing sealed, while the spool is behind.
+    const CAN_WAIT: bool;
+
     /// Nothing more is to be read, but for what [`Source::end`] still finds.
     fn is_over(&self) -> bool;
 
@@ -170,18 +176,32 @@ impl<S: Source> Shard<S> {
 
     fn run(mut self) {
         while !self.source.is_over() {
-            let taken = self.source.read(&self.clock, &mut self.intake);
+            let waits = self.waits();
+            let taken = if waits { 0 } else { self.source.read(&self.clock, &mut self.intake) };
             let now = Instant::now();
-            self.intake.close_by_age(now);
+            if !waits {
+                self.intake.close_by_age(now);
+            }
             if now >= self.published + PUBLISH_INTERVAL {
                 self.publish(now);
             }
-            let due = self.intake.due().map_or(LONGEST_WAIT, |due| due.saturating_duration_since(now));
-            self.source.pause(taken, due.min(LONGEST_WAIT));
+            if waits {
+                std::thread::sleep(WAIT_FOR_SPOOL);
+            } else {
+                let due = self.intake.due().map_or(LONGEST_WAIT, |due| due.saturating_duration_since(now));
+                self.source.pause(taken, due.min(LONGEST_WAIT));
+            }
+        }
+        while self.waits() {
+            std::thread::sleep(WAIT_FOR_SPOOL);
         }
         self.source.end(&self.clock, &mut self.intake);
         self.intake.close(Close::End);
         self.publish(Instant::now());
+    }
+
+    fn waits(&self) -> bool {
+        S::CAN_WAIT && self.intake.is_behind()
     }
 
     fn publish(&mut self, now: Instant) {

@@ -86,13 +86,16 @@ impl Tcp {
 }
 
 impl Source for Tcp {
+    const CAN_WAIT: bool = true;
+
     fn is_over(&self) -> bool {
         self.is_over
     }
 
     fn read(&mut self, clock: &Clock, intake: &mut Intake) -> usize {
         let mut taken = 0;
-        while taken < MOST_DELIVERIES {
+        // What one delivery seals fits into the half of the spool's queue that is left when it is behind.
+        while taken < MOST_DELIVERIES && !intake.is_behind() {
             if self.next.is_none() {
                 let received = self.inbox.take();
                 self.keep(received);
@@ -106,7 +109,7 @@ impl Source for Tcp {
     }
 
     fn pause(&mut self, taken: usize, longest: Duration) {
-        if taken == 0 && !self.is_over {
+        if taken == 0 && self.next.is_none() && !self.is_over {
             let received = self.inbox.wait(longest);
             self.keep(received);
         }
@@ -134,3 +137,6 @@ impl Source for Tcp {
         self.decoders.values().fold(gone, |state, decoder| state + decoder)
     }
 }
+
+#[cfg(test)]
+mod tests;

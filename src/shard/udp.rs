@@ -39,6 +39,8 @@ impl Udp {
 }
 
 impl Source for Udp {
+    const CAN_WAIT: bool = false;
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

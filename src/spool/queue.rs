@@ -137,6 +137,11 @@ impl Sender {
         Ok(())
     }
 
+    /// More than half of the room is taken: who can wait with the next batch should.
+    pub fn is_behind(&self) -> bool {
+        self.0.bytes() > self.0.max_bytes / 2
+    }
+
     /// Bytes that wait in the queue now.
     pub fn queued_bytes(&self) -> usize {
         self.0.bytes()
@@ -175,8 +180,9 @@ mod tests {
             sender.try_send(sealed(n, 500)).unwrap();
         }
         assert_eq!(sender.try_send(sealed(9, 500)).unwrap_err().records, sealed(9, 500).records);
+        assert!(sender.is_behind());
         assert_eq!(take(&queue), (4, Wake::default()));
-        assert_eq!(sender.queued_bytes(), 0);
+        assert_eq!((sender.queued_bytes(), sender.is_behind()), (0, false));
         sender.try_send(sealed(9, 1 << 20)).unwrap();
         assert!(sender.try_send(sealed(9, 1)).is_err());
     }

@@ -9,7 +9,7 @@
 //!
 //! | if | then |
 //! |---|---|
-//! | the shard is slower than the senders | reading stops when [`QUEUE_BYTES`] wait for it: TCP slows the senders, nothing is lost |
+//! | the shard is slower than the senders, or waits for a spool that is behind | reading stops when [`QUEUE_BYTES`] wait for it: TCP slows the senders, nothing is lost |
 //! | what comes is no IPFIX message: another version, or a length below the header's | the connection is closed (9.1): where the next message begins cannot be known; counted by its reason |
 //! | a set inside a message cannot be read | counted as with UDP; the connection goes on |
 //! | an exporter closes, or is cut off, within a message | that message is lost; counted as `incomplete` |
