@@ -6,8 +6,8 @@
 //! address; and a connection can be cut at once ([`Connection`] ends when its token is cancelled).
 
 use super::metrics::Metrics;
-use crate::admission::{Place, Places};
 use crate::lines::limited;
+use crate::places::{Place, Places};
 use crate::tls::{self, Identity, IdentityError, ServerStream};
 use arc_swap::ArcSwap;
 use std::io;

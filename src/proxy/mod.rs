@@ -124,7 +124,11 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
         exporters.push(context.exporters.clone());
         thread(ending("shard-tcp".to_owned()), move || shard::run_tcp(inbox, context))?;
-        let door = Door::new(doors, outbox, counters.tcp.clone());
+        let allows = Box::new({
+            let admission = Arc::clone(&admission);
+            move |address| admission.load().allows(address)
+        });
+        let door = Door::new(doors, allows, outbox, counters.tcp.clone());
         tasks.spawn(until_end(ending(TCP.to_owned()), tcp::serve(door, stop_tcp.clone())));
     }
     drop(context);

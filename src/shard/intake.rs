@@ -146,8 +146,7 @@ impl Intake {
         &mut self.senders
     }
 
-    /// Takes a datagram, or a message of a connection, that came at `now`; `decoder` is `None` for one that is
-    /// forwarded unread, of which our `port` is told too.
+    /// Takes a datagram that came to our `port` at `now`; `decoder` is `None` for one that is forwarded unread.
     pub(super) fn datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -155,43 +154,57 @@ impl Intake {
         now: Moment,
         decoder: Option<&mut Decoder>,
     ) {
-        self.counts.received += 1;
-        self.counts.bytes += datagram.bytes.len() as u64;
-        self.now = now;
-        if !self.admits(datagram) {
+        self.received(datagram.bytes, now);
+        if !self.allows(datagram.exporter) || !self.is_within_limits(datagram) {
             return;
         }
         if datagram.truncated {
             self.metrics.datagrams_truncated.inc();
             return;
         }
-        self.hand = Hand::default();
         match decoder {
             None => self.raw_datagram(datagram, port, now.unix_ms),
-            Some(decoder) => {
-                let arrival = now.arrival(datagram);
-                let read = |intake: &mut Intake| {
-                    #[cfg(test)]
-                    intake.tripwire.trip(datagram.bytes);
-                    decoder.datagram(&arrival, datagram.bytes, intake)
-                };
-                match self.guarded(Some(datagram.exporter), read) {
-                    Some(Ok(())) => self.counts.accepted += 1,
-                    Some(Err(fault)) => self.unread(fault, datagram.bytes),
-                    None => self.metrics.datagrams_unreadable.add(Ingest::PANIC, 1),
-                }
-            }
+            Some(decoder) => self.read(datagram, decoder),
         }
         self.note(datagram.exporter);
     }
 
-    /// Counts what came over a connection and can be no message: as one that was received and could not be read.
-    pub(super) fn unreadable(&mut self, exporter: Exporter, fault: Fault, now: Moment) {
-        self.now = now;
-        self.counts.received += 1;
-        self.hand = Hand::default();
-        self.unread(fault, &[]);
+    /// Takes a message of a connection. No limits: a template that is not read would not come again, and TCP slows who
+    /// sends too much.
+    pub(super) fn message(&mut self, message: &Datagram<'_>, now: Moment, decoder: &mut Decoder) {
+        self.received(message.bytes, now);
+        if self.allows(message.exporter) {
+            self.read(message, decoder);
+            self.note(message.exporter);
+        }
+    }
+
+    /// Counts what came over a connection, begins so and can be no message: as one that was received and not read.
+    pub(super) fn unreadable(&mut self, exporter: Exporter, fault: Fault, start: &[u8], now: Moment) {
+        self.received(&[], now);
+        self.unread(fault, start);
         self.note(exporter);
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Moment) {
+        self.counts.received += 1;
+        self.counts.bytes += bytes.len() as u64;
+        self.now = now;
+        self.hand = Hand::default();
+    }
+
+    fn read(&mut self, datagram: &Datagram<'_>, decoder: &mut Decoder) {
+        let arrival = self.now.arrival(datagram);
+        let read = |intake: &mut Intake| {
+            #[cfg(test)]
+            intake.tripwire.trip(datagram.bytes);
+            decoder.datagram(&arrival, datagram.bytes, intake)
+        };
+        match self.guarded(Some(datagram.exporter), read) {
+            Some(Ok(())) => self.counts.accepted += 1,
+            Some(Err(fault)) => self.unread(fault, datagram.bytes),
+            None => self.metrics.datagrams_unreadable.add(Ingest::PANIC, 1),
+        }
     }
 
     /// Notes who sent what is done with.
@@ -201,17 +214,20 @@ impl Intake {
         self.senders.heard(exporter, key.unwrap_or(unknown), &share, self.now);
     }
 
-    /// Before a byte of it is read: may the datagram's address send, and so much?
-    fn admits(&mut self, datagram: &Datagram<'_>) -> bool {
-        let admission = self.admission.load();
-        let exporter = datagram.exporter;
-        if !admission.allows(exporter.address) {
-            self.counts.refused += 1;
-            self.senders.refused(exporter, self.now);
-            return false;
+    /// Before a byte of it is read: may the address send?
+    fn allows(&mut self, exporter: Exporter) -> bool {
+        if self.admission.load().allows(exporter.address) {
+            return true;
         }
-        let limits = admission.limits;
-        if limits.any() && !self.senders.within(exporter, datagram.bytes.len(), limits, self.now) {
+        self.counts.refused += 1;
+        self.senders.refused(exporter, self.now);
+        false
+    }
+
+    /// And so much?
+    fn is_within_limits(&mut self, datagram: &Datagram<'_>) -> bool {
+        let limits = self.admission.load().limits;
+        if limits.any() && !self.senders.within(datagram.exporter, datagram.bytes.len(), limits, self.now) {
             self.counts.limited += 1;
             return false;
         }

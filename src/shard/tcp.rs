@@ -67,10 +67,10 @@ impl Tcp {
                 let decoder = self.decoders.entry(session).or_insert_with(|| Decoder::new(settings));
                 for bytes in messages.iter() {
                     let message = Datagram { exporter, bytes, truncated: false };
-                    intake.datagram(&message, 0, now, Some(&mut *decoder));
+                    intake.message(&message, now, decoder);
                 }
             }
-            Content::Broken(fault) => intake.unreadable(exporter, fault, now),
+            Content::Broken { fault, start } => intake.unreadable(exporter, fault, &start, now),
             Content::End(_place) => {
                 if let Some(decoder) = self.decoders.remove(&session) {
                     self.forget(decoder, intake);

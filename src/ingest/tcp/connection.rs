@@ -2,9 +2,9 @@
 
 use super::queue::{Closed, Content, Delivery, Outbox, SessionId};
 use super::{BUFFER_BYTES, LAST_READS, Metrics};
-use crate::admission::Place;
 use crate::flow::Exporter;
 use crate::lines::limited;
+use crate::places::Place;
 use crate::wire::{self, Fault};
 use std::io;
 use std::time::Duration;
@@ -94,7 +94,8 @@ impl Connection {
             end => end,
         };
         if let End::Malformed(fault) = end {
-            self.line.put(Content::Broken(fault));
+            let start = self.buffer.first_chunk().copied().unwrap_or_default();
+            self.line.put(Content::Broken { fault, start });
         }
         let label = end.label(!self.buffer.is_empty());
         self.metrics.ended.add(label, 1);

@@ -1,7 +1,7 @@
 //! What is counted of connections and what they bring.
 
-use crate::admission::Full;
 use crate::metrics::Labelled;
+use crate::places::Full;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -26,8 +26,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Its address is not on the list.
+    pub const NOT_ALLOWED: &str = "not_allowed";
     /// Why a connection is closed at once.
-    pub const REFUSED: [&str; 2] = Full::LABELS;
+    pub const REFUSED: [&str; 3] = [Full::All.label(), Full::Address.label(), Self::NOT_ALLOWED];
     /// How a connection ended: the exporter closed it; it failed; it was closed by either end, or failed, within a
     /// message; what came was no IPFIX; the proxy stopped.
     pub const ENDED: [&str; 5] = ["closed", "failed", "incomplete", "malformed", "stopped"];

@@ -14,7 +14,7 @@
 //! | a set inside a message cannot be read | counted as with UDP; the connection goes on |
 //! | an exporter closes, or is cut off, within a message | that message is lost; counted as `incomplete` |
 //! | an exporter sends nothing | the connection stays; keepalive finds out whether the exporter is still there |
-//! | there are too many connections, in all or from one address | the new one is closed at once, and counted |
+//! | its address may not send, or there are too many connections, in all or from one address | the new one is closed at once, and counted |
 //! | the proxy stops | those that wait are the last to be accepted, our end is closed (10.4.4), and what is under way is still read, for [`LAST_READS`] at most |
 //!
 //! A connection takes [`BUFFER_BYTES`], whatever it sends.
@@ -29,9 +29,9 @@ pub use queue::{Content, Delivery, Inbox, Messages, Outbox, Received, SessionId,
 
 use super::BindError;
 use super::bind::Transport;
-use crate::admission::Places;
 use crate::flow::Exporter;
 use crate::lines::limited;
+use crate::places::{Full, Place, Places};
 use connection::Line;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::future::poll_fn;
@@ -87,12 +87,15 @@ fn listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Says of an address whether it may send.
+pub type Allows = Box<dyn Fn(IpAddr) -> bool + Send>;
+
 /// Takes connections at all listening addresses.
-#[derive(Debug)]
 pub struct Door {
     listeners: Vec<TcpListener>,
     /// The listener that is asked first.
     turn: usize,
+    allows: Allows,
     places: Places,
     outbox: Outbox,
     metrics: Metrics,
@@ -100,10 +103,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// Over listeners from [`bind`]; what connections receive goes to `outbox`.
-    pub fn new(listeners: Vec<TcpListener>, outbox: Outbox, metrics: Metrics) -> Door {
+    /// Over listeners from [`bind`], for exporters that `allows` names; what connections receive goes to `outbox`.
+    pub fn new(listeners: Vec<TcpListener>, allows: Allows, outbox: Outbox, metrics: Metrics) -> Door {
         let places = Places::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS, metrics.connections.clone());
-        Door { listeners, turn: 0, places, outbox, metrics, sessions: 0 }
+        Door { listeners, turn: 0, allows, places, outbox, metrics, sessions: 0 }
     }
 
     /// Waits for the next connection that may come in; it is to be [run](Connection::run). May be dropped while it
@@ -154,20 +157,21 @@ impl Door {
         Poll::Pending
     }
 
+    fn place(&self, address: IpAddr) -> Result<Place, &'static str> {
+        if !(self.allows)(address) {
+            return Err(Metrics::NOT_ALLOWED);
+        }
+        self.places.take(address).map_err(Full::label)
+    }
+
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
         let exporter = Exporter { address: peer.ip().to_canonical(), port: peer.port() };
         self.metrics.accepted.inc();
-        let place = match self.places.take(exporter.address) {
+        let place = match self.place(exporter.address) {
             Ok(place) => place,
-            Err(full) => {
-                self.metrics.refused.add(full.label(), 1);
-                limited!(
-                    warn,
-                    exporter = %exporter.address,
-                    port = exporter.port,
-                    reason = full.label(),
-                    "There are too many connections; a new one is closed"
-                );
+            Err(reason) => {
+                self.metrics.refused.add(reason, 1);
+                limited!(warn, exporter = %exporter.address, port = exporter.port, reason, "A connection is refused");
                 return None;
             }
         };

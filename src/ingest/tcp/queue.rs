@@ -3,8 +3,8 @@
 //! The thread waits without a runtime, so the queue is one of the standard library; room in it is a semaphore of
 //! bytes, for which tasks queue in order: no sender keeps the others out.
 
-use crate::admission::Place;
 use crate::flow::Exporter;
+use crate::places::Place;
 use crate::wire::{self, Fault};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -35,7 +35,12 @@ pub enum Content {
     /// Whole messages.
     Messages(Messages),
     /// What follows is no message.
-    Broken(Fault),
+    Broken {
+        /// Why not.
+        fault: Fault,
+        /// How it begins, where a message has its version.
+        start: [u8; 2],
+    },
     /// The connection is closed. Its place is free once this is dropped.
     End(Option<Place>),
 }

@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a test waits for what must come before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An address that may not send.
+const NEVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 66));
+
 /// A message of this many bytes, all of its content `fill`.
 fn message(bytes: u16, fill: u8) -> Vec<u8> {
     let mut message = vec![fill; usize::from(bytes)];
@@ -33,7 +36,7 @@ impl Site {
         let address = listeners[0].local_addr().unwrap();
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let (outbox, inbox) = queue(queue_bytes);
-        let mut door = Door::new(listeners, outbox, metrics.clone());
+        let mut door = Door::new(listeners, Box::new(|address| address != NEVER), outbox, metrics.clone());
         if let Some((all, per_address)) = places {
             door.places = Places::new(all, per_address, metrics.connections.clone());
         }
@@ -161,7 +164,8 @@ async fn what_is_no_ipfix_ends_its_connection_and_no_other() {
         bad.write_all(&[&before, garbage].concat()).unwrap();
         assert_eq!(site.messages(1), [before], "what came before is taken");
         let next = site.next();
-        assert!(matches!(next.content, Content::Broken(found) if found == fault), "{next:?}");
+        let Content::Broken { fault: found, start } = next.content else { panic!("{next:?}") };
+        assert_eq!((found, &start[..]), (fault, &garbage[..2]));
         site.assert_end();
         assert_closed(bad);
         good.write_all(&message(16, 1)).unwrap();
@@ -210,6 +214,17 @@ async fn connections_are_limited_until_others_end() {
     let mut fourth = site.connect_from(3);
     fourth.write_all(&message(16, 4)).unwrap();
     assert_eq!(site.messages(1), [message(16, 4)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_send_does_not_come_in() {
+    let site = Site::simple();
+    assert_closed(site.connect_from(66));
+    assert_eq!(site.metrics.refused.get("not_allowed"), 1);
+    assert_eq!((site.metrics.connections.get(), site.metrics.accepted.get()), (0, 1));
+    let mut other = site.connect_from(67);
+    other.write_all(&message(16, 1)).unwrap();
+    assert_eq!(site.messages(1).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,7 +52,8 @@ async fn counted(running: Running) -> (Ingest, ingest::tcp::Metrics) {
     let (ingest, tcp) = (running.ingest().clone(), running.facts.counters.tcp.clone());
     running.stop().await;
     let unreadable: u64 = ingest.datagrams_unreadable.all().values().sum();
-    assert_eq!(ingest.datagrams_received.get(), ingest.datagrams_accepted.get() + unreadable);
+    let refused = ingest.datagrams_refused.get();
+    assert_eq!(ingest.datagrams_received.get(), ingest.datagrams_accepted.get() + unreadable + refused);
     assert_eq!(ingest.records_batched.get(), ingest.records_decoded.get());
     assert_eq!((ingest.sets_held.get(), ingest.set_bytes_held.get(), ingest.templates.get()), (0, 0, 0));
     assert_eq!(tcp.connections.get(), 0);
@@ -120,4 +121,29 @@ async fn what_is_no_message_is_counted_and_ends_the_connection() {
     assert_eq!(ingest.sets_undecoded.get("set_length"), 1);
     assert_eq!((ingest.records_decoded.get(), ingest.datagrams_accepted.get()), (2, 2));
     assert_eq!((tcp.messages.get(), tcp.ended.get("malformed")), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_exporters_holds_for_connections() {
+    let folder = with_certificates();
+    let running = started(folder.path()).await;
+    let mut before = connect(&running);
+    before.write_all(&message(&[template(), data()])).unwrap();
+    while running.ingest().datagrams_accepted.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut config = (*running.config()).clone();
+    config.listen.allow = Some(vec!["192.0.2.0/24".parse().unwrap()]);
+    assert!(running.reload(Ok(config.clone())));
+    assert_eq!(connect(&running).read(&mut [0]).unwrap_or(0), 0, "it is closed");
+    // Of one that came in before, nothing more is read.
+    before.write_all(&message(&[data()])).unwrap();
+    while running.ingest().datagrams_refused.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    config.listen.tcp.clear();
+    assert!(!running.reload(Ok(config)), "listen.tcp needs a restart");
+    let (ingest, tcp) = counted(running).await;
+    assert_eq!((ingest.records_decoded.get(), ingest.datagrams_refused.get()), (2, 1));
+    assert_eq!(tcp.refused.get("not_allowed"), 1);
 }

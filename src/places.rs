@@ -15,15 +15,11 @@ pub enum Full {
 }
 
 impl Full {
-    /// Labels of all of them.
-    pub const LABELS: [&str; 2] = ["connections", "address"];
-
     /// The counter's label.
-    pub fn label(self) -> &'static str {
-        let [all, address] = Full::LABELS;
+    pub const fn label(self) -> &'static str {
         match self {
-            Full::All => all,
-            Full::Address => address,
+            Full::All => "connections",
+            Full::Address => "address",
         }
     }
 }
