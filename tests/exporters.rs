@@ -276,3 +276,23 @@ fn a_collector_is_told_from_a_proxy() {
     assert!(text.contains("is the admin port of a collector"), "{text}");
     assert!(collector.process.terminate().success());
 }
+
+/// Forged senders are as many as one likes: the log is not.
+#[test]
+fn a_flood_of_senders_makes_few_lines() {
+    let rig = Rig::new();
+    let proxy = rig.proxy();
+    let senders = 100;
+    for host in 1..=senders {
+        let socket = UdpSocket::bind(format!("127.0.1.{host}:0")).unwrap();
+        send(&proxy, &socket, v9(1, 0, &[data(&RECORD)]));
+    }
+    wait_until("all senders in /status", || proxy.metric("flowproxy_exporters_known") == senders);
+    wait_until("all senders in /status", || {
+        proxy.status()["exporters"].as_array().unwrap().len() == senders as usize
+    });
+    let log = proxy.process.log();
+    let lines = log.lines().filter(|line| line.contains("An exporter was heard")).count();
+    assert_eq!(lines, 20, "{log}");
+    assert!(proxy.process.terminate().success());
+}

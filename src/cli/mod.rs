@@ -7,6 +7,7 @@ mod decode;
 mod demo;
 mod exporters;
 pub mod logging;
+mod panics;
 mod run;
 mod signals;
 

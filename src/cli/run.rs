@@ -1,7 +1,7 @@
 //! `flowproxy run`: the proxy, until a signal ends it.
 
 use super::signals::{Signals, Wish};
-use super::{Failure, logging};
+use super::{Failure, logging, panics};
 use crate::{config, proxy};
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use std::path::Path;
 pub fn run(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
     let config = config::proxy(file)?;
     let log = logging::start(flags, &config.log.filter)?;
+    panics::log();
     // What is not done by the shards' and the writer's own threads is little: one thread carries it.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;

@@ -298,6 +298,10 @@ fn lossy(facts: &Facts, _now: u64) -> Option<Cause> {
         return (facts.datagrams >= STANDS_STILL)
             .then_some(Cause::StandsStill { protocol, number: sequence.last });
     }
+    // What we did not take is missing in the numbers, too.
+    if facts.limited.datagrams > 0 {
+        return None;
+    }
     let came = match sequence.unit {
         "datagrams" => facts.datagrams,
         _ => facts.records + facts.options,

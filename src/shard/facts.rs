@@ -167,7 +167,9 @@ impl Facts {
     pub fn add(&mut self, sender: Sender<'_>) {
         self.templates = sender.templates;
         self.restored = sender.restored;
-        self.boot_time = sender.boot_time;
+        if sender.boot_time != 0 {
+            self.boot_time = sender.boot_time;
+        }
         self.interfaces = sender.interfaces;
         let awaited = sender.awaited.iter();
         self.awaited =

@@ -7,6 +7,7 @@ use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Run};
 use crate::ingest::Datagram;
+use crate::lines::limited;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
 use crate::spool::Sender;
@@ -111,8 +112,6 @@ pub(super) struct Intake {
     open_records: u64,
     /// The builder is at work: what a panic leaves of it is no batch.
     is_building: bool,
-    /// When a panic was last logged.
-    panic_logged: Option<u64>,
     #[cfg(test)]
     tripwire: tests::Tripwire,
 }
@@ -136,7 +135,6 @@ impl Intake {
             resumed: None,
             open_records: 0,
             is_building: false,
-            panic_logged: None,
             #[cfg(test)]
             tripwire: tests::Tripwire::default(),
         }
@@ -258,18 +256,13 @@ impl Intake {
             lost = std::mem::take(&mut self.open_records);
             self.metrics.records_dropped.add(Ingest::PANIC, lost);
         }
-        self.log_panic(whose, lost);
+        Self::log_panic(whose, lost);
         None
     }
 
-    fn log_panic(&mut self, whose: Option<Exporter>, lost: u64) {
-        const INTERVAL_MS: u64 = 10_000;
-        let now = self.now.elapsed_ms;
-        if self.panic_logged.is_some_and(|last| now.saturating_sub(last) < INTERVAL_MS) {
-            return;
-        }
-        self.panic_logged = Some(now);
-        tracing::error!(
+    fn log_panic(whose: Option<Exporter>, lost: u64) {
+        limited!(
+            error,
             exporter = whose.map(|exporter| exporter.address.to_string()),
             port = whose.map(|exporter| exporter.port),
             records_lost = lost,
@@ -385,7 +378,7 @@ impl Intake {
 impl Output for Intake {
     fn header(&mut self, run: &Run) {
         self.hand.key = Some(Key::of(run));
-        self.hand.share.sequence = run.sequence;
+        (self.hand.share.sequence, self.hand.share.boot_time) = (run.sequence, run.boot_time);
     }
 
     fn lists(&mut self, named: &[Named]) {

@@ -55,6 +55,8 @@ pub(super) struct Share {
     pub(super) faults: Vec<Fault>,
     /// The header's sequence number.
     pub(super) sequence: u32,
+    /// When the exporter started, by its header; 0 if that does not say.
+    pub(super) boot_time: u64,
     /// The first two bytes of what could not be read at all.
     pub(super) version: u16,
 }
@@ -133,6 +135,7 @@ struct Own {
     faults: Vec<Met>,
     version: u16,
     sequence: u32,
+    boot_time: u64,
     first_seen: u64,
     last_seen: u64,
     /// The label of the cause that was last logged.
@@ -149,6 +152,7 @@ impl Own {
             faults: Vec::new(),
             version: 0,
             sequence: 0,
+            boot_time: 0,
             first_seen: now,
             last_seen: now,
             told: None,
@@ -176,6 +180,7 @@ impl Own {
             options: self.options,
             faults: self.faults.clone(),
             version: self.version,
+            boot_time: self.boot_time,
             limited: address.limited,
             ..Facts::new(self.key.port, self.key.speaks, self.key.domain)
         };
@@ -286,7 +291,7 @@ impl Senders {
         own.add(share, now);
         own.datagrams += 1;
         (own.sequence, own.last_seen) = (share.sequence, now);
-        own.version = share.version;
+        (own.version, own.boot_time) = (share.version, share.boot_time);
         let totals = &mut address.totals;
         totals.datagrams += 1;
         totals.raw += u64::from(key.speaks == Speaks::Raw);

@@ -50,7 +50,7 @@ fn line(exporter: &Exporter, sender: &Sender, now: u64) -> [String; 11] {
         exporter.end(sender.port),
         sender.protocol.clone(),
         sender.domain.to_string(),
-        or_dash(sender.last_seen > 0, span(now.saturating_sub(sender.last_seen))),
+        or_dash(sender.last_seen > 0, format!("{} ago", span(now.saturating_sub(sender.last_seen)))),
         sender.datagrams.to_string(),
         sender.records.to_string(),
         sender.templates.known.to_string(),
@@ -130,9 +130,9 @@ mod tests {
         let status = json!({ "now": 60_000, "exporters": [well, wrong, exporter("other", &[], 0)] });
         let text = text(&serde_json::from_value(status).unwrap());
         let expected = "\
-EXPORTER         PROTOCOL    DOMAIN  SEEN  DATAGRAMS  RECORDS  TEMPLATES  HELD         RATE  MISSING  WHY
-[2001:db8::1]:9  netflow-v9       7   2 s         12      340          2     0  100 options        3  template 256 not seen yet
-192.0.2.1:2055   netflow-v9       7   2 s         12      340          2     0  100 options        3  ok
+EXPORTER         PROTOCOL    DOMAIN     SEEN  DATAGRAMS  RECORDS  TEMPLATES  HELD         RATE  MISSING  WHY
+[2001:db8::1]:9  netflow-v9       7  2 s ago         12      340          2     0  100 options        3  template 256 not seen yet
+192.0.2.1:2055   netflow-v9       7  2 s ago         12      340          2     0  100 options        3  ok
 (1 port that sends no more while another of its address does: name the address to see them)
 (4 more senders of 2001:db8::1)
 (12 datagrams of exporters that were heard longer ago than these)

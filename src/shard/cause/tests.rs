@@ -138,6 +138,8 @@ fn sequences_tell_loss_unless_they_stand_still() {
     let sequence = Sequence { unit: "records", missing: 300, ..Sequence::default() };
     let lossy = Facts { sequence, ..well() };
     assert_eq!(said(&lossy).0, "3.2 % lost on the way here (300 of 9300 records)");
+    let limited = Limited { datagrams: 300, last: NOW - 3_600_000, limits: Limits::default() };
+    assert_eq!(said(&Facts { limited, ..lossy }).0, "ok", "those are missing because we did not take them");
     let few = Facts { sequence: Sequence { missing: 9, ..sequence }, records: 20, ..well() };
     assert_eq!(said(&few).0, "ok");
 }
