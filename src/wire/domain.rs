@@ -74,6 +74,11 @@ impl Domain {
         self.templates.iter().map(|(id, known)| (*id, known.template.layout().as_ref()))
     }
 
+    /// What it has told in options records.
+    pub(super) fn state(&self) -> &DomainState {
+        &self.state
+    }
+
     /// When it was last used, in hours since 1970.
     pub(super) fn used(&self) -> u32 {
         self.used
@@ -256,11 +261,15 @@ impl Domains {
         self.compare_ports(&key, id);
     }
 
-    /// Puts back a template that was heard before the last start by a domain that was last used at the hour `used`.
-    pub(super) fn restore(&mut self, key: DomainKey, id: u16, layout: Layout, used: u32) {
+    /// Puts back a template that was heard before the last start.
+    pub(super) fn restore(&mut self, key: DomainKey, id: u16, layout: Layout) {
         self.insert(key, id, layout, true);
-        if let Some(domain) = self.map.peek_mut(&key) {
-            domain.used = used;
+    }
+
+    /// A domain that was put back was last used then, in hours since 1970.
+    pub(super) fn was_used(&mut self, key: &DomainKey, hour: u32) {
+        if let Some(domain) = self.map.peek_mut(key) {
+            domain.used = hour;
         }
     }
 
@@ -497,7 +506,7 @@ mod tests {
         let mut domains = Domains::new(Limits::default());
         domains.heard(key_of([127, 0, 0, 1], 1), 256, layout(1));
         assert!(domains.candidate(&key_of([127, 0, 0, 1], 2), 256).is_none());
-        domains.restore(key(1), 256, layout(1), 7);
+        domains.restore(key(1), 256, layout(1));
         assert!(domains.candidate(&key(2), 256).is_none());
         assert!(domains.template(&key(1), 256).is_some_and(|known| known.restored));
         assert_eq!(domains.heard(key(1), 256, layout(1)), Change::Same);

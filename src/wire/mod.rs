@@ -303,11 +303,6 @@ impl Decoder {
         self.domains.state(key).map(|(state, _)| state)
     }
 
-    /// Puts back what a domain had told in options records before the last start: it counts until it is told anew.
-    pub fn restore_state(&mut self, key: DomainKey, state: DomainState) {
-        self.domains.restore_state(key, state);
-    }
-
     /// Reads one datagram.
     ///
     /// # Errors

@@ -92,6 +92,20 @@ impl DomainState {
         self.samplers.len() + self.interface_rates.len() + self.rates.len()
     }
 
+    /// Takes out what no record could have told: how many things that were.
+    pub(super) fn check(&mut self) -> usize {
+        let names = |text: &InterfaceText| {
+            let texts = [&text.name, &text.description];
+            texts.iter().all(|text| text.len() <= MOST_TEXT) && texts.iter().any(|text| !text.is_empty())
+        };
+        let before = self.rate_count() + self.interfaces.len();
+        check(&mut self.samplers, MOST_SAMPLERS, |rate| *rate != 0);
+        check(&mut self.interface_rates, MOST_INTERFACES, |rate| *rate != 0);
+        check(&mut self.rates, MOST_PARTS, |rate| *rate != 0);
+        check(&mut self.interfaces, MOST_INTERFACES, names);
+        before - self.rate_count() - self.interfaces.len()
+    }
+
     /// Takes over what a record told, and keeps `cost` what [`DomainState::cost`] gives.
     fn tell(&mut self, told: &Told<'_>, cost: &mut usize) -> Outcome {
         let rate = told.rate();
@@ -139,6 +153,15 @@ impl DomainState {
         *cost = *cost + known.cost() - before;
         Outcome { changed, ..Outcome::default() }
     }
+}
+
+fn check<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize, is_sound: impl Fn(&V) -> bool) {
+    let mut left = most;
+    map.retain(|_, value| {
+        let keeps = left > 0 && is_sound(value);
+        left -= usize::from(keeps);
+        keeps
+    });
 }
 
 fn put<K: Ord>(map: &mut BTreeMap<K, u32>, most: usize, key: K, rate: u32, cost: &mut usize) -> Outcome {

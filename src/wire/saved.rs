@@ -7,12 +7,13 @@
 //! | if | then |
 //! |---|---|
 //! | the version is another, the CRC does not fit, or the body is no such message | all of it is refused, counted as one |
-//! | a template in it would be refused from the network | it is left out and counted; the others are taken |
+//! | a template in it, a rate or a name would be refused from the network | it is left out and counted; the others are taken |
 //! | there are more templates than the tables hold | the first of them go, as they were used longest ago |
 //!
 //! Who keeps the bytes, and where, is not said here.
 
 use super::domain::{DomainKey, Domains};
+use super::options::{DomainState, InterfaceText};
 use super::template::{MAX_FIELDS, compile};
 use crate::flow::{Exporter, Field, Layout};
 use crate::proto::{Protocol, RecordKind, state};
@@ -84,7 +85,7 @@ pub struct Restored {
 pub(super) fn save(domains: &Domains, key: &DomainKey) -> Option<Saved> {
     let domain = domains.peek(key)?;
     let templates = domain.layouts().map(|(id, layout)| template(id, layout)).collect();
-    let body = state::Domain { templates };
+    let body = message(templates, domain.state());
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.encoded_len());
     bytes.push(VERSION);
     bytes.extend([0; 4]);
@@ -96,6 +97,22 @@ pub(super) fn save(domains: &Domains, key: &DomainKey) -> Option<Saved> {
         *place = checksum(key, body).to_be_bytes();
     }
     Some(Saved { used: domain.used(), bytes })
+}
+
+fn message(templates: Vec<state::Template>, told: &DomainState) -> state::Domain {
+    let interface = |(index, text): (&u32, &InterfaceText)| state::Interface {
+        index: *index,
+        name: text.name.clone(),
+        description: text.description.clone(),
+    };
+    state::Domain {
+        templates,
+        samplers: told.samplers.iter().map(|(id, rate)| (*id, *rate)).collect(),
+        interface_rates: told.interface_rates.iter().map(|(index, rate)| (*index, *rate)).collect(),
+        rates: told.rates.iter().map(|(scope, rate)| (*scope, *rate)).collect(),
+        boot_time: told.boot_time,
+        interfaces: told.interfaces.iter().map(interface).collect(),
+    }
 }
 
 fn template(id: u16, layout: &Layout) -> state::Template {
@@ -116,13 +133,32 @@ pub(super) fn restore(domains: &mut Domains, key: DomainKey, saved: &Saved) -> R
     for template in &body.templates {
         match layout(template) {
             Some((id, layout)) => {
-                domains.restore(key, id, layout, saved.used);
+                domains.restore(key, id, layout);
                 restored.templates += 1;
             }
             None => restored.refused += 1,
         }
     }
+    let mut told = told(body);
+    restored.refused += told.check();
+    if told != DomainState::default() {
+        domains.restore_state(key, told);
+    }
+    domains.was_used(&key, saved.used);
     restored
+}
+
+fn told(body: state::Domain) -> DomainState {
+    let interface = |interface: state::Interface| {
+        (interface.index, InterfaceText { name: interface.name, description: interface.description })
+    };
+    DomainState {
+        samplers: body.samplers.into_iter().collect(),
+        interface_rates: body.interface_rates.into_iter().collect(),
+        rates: body.rates.into_iter().collect(),
+        boot_time: body.boot_time,
+        interfaces: body.interfaces.into_iter().map(interface).collect(),
+    }
 }
 
 fn body(key: &DomainKey, bytes: &[u8]) -> Option<state::Domain> {
@@ -182,6 +218,13 @@ mod tests {
         domains.learn(key(1), 65_535, compile(RecordKind::Data, 0, true, &fields).unwrap());
         let fields = [field(1, 4), field(34, 4), field(2, 0)];
         domains.learn(key(1), 300, compile(RecordKind::Options, 1, true, &fields).unwrap());
+        let mut told = DomainState { boot_time: 1_690_000_000_123, ..DomainState::default() };
+        told.samplers.extend([(0, 100), (u64::MAX, u32::MAX)]);
+        told.interface_rates.insert(7, 500);
+        told.rates.insert(1 << 60, 1_000);
+        let text = InterfaceText { name: "xe-0/0/1".into(), description: "übers Eck".into() };
+        told.interfaces.insert(7, text);
+        domains.restore_state(key(1), told);
         domains
     }
 
@@ -201,6 +244,7 @@ mod tests {
         assert_eq!(restore(&mut domains, key(1), &saved), Restored { templates: 3, refused: 0 });
         assert_eq!(layouts(&domains, &key(1)), layouts(&told, &key(1)));
         assert_eq!(domains.peek(&key(1)).unwrap().used(), saved.used);
+        assert_eq!(domains.peek(&key(1)).unwrap().state(), told.peek(&key(1)).unwrap().state());
         assert!(domains.template(&key(1), 300).is_some_and(|known| known.restored));
         assert_eq!(save(&told, &key(2)), None);
     }
@@ -259,11 +303,21 @@ mod tests {
             state::Template { scope: 2, options: true, ..good.clone() },
             state::Template { scope: u32::MAX, options: true, ..good.clone() },
         ];
+        let interface =
+            |index, name: &str| state::Interface { index, name: name.into(), ..Default::default() };
+        let told = state::Domain {
+            samplers: (1..=320).map(|id| (id, 100)).collect(),
+            rates: (1..=3).map(|scope| (scope, 0)).collect(),
+            interfaces: vec![interface(1, &"x".repeat(257)), interface(2, ""), interface(3, "eth0")],
+            ..Default::default()
+        };
         let templates = bad.iter().cloned().chain([good.clone()]).chain(bad.iter().cloned()).collect();
         let mut domains = Domains::new(Limits::default());
-        let restored = restore(&mut domains, key(1), &sealed(&state::Domain { templates }));
-        assert_eq!(restored, Restored { templates: 1, refused: 2 * bad.len() });
+        let restored = restore(&mut domains, key(1), &sealed(&state::Domain { templates, ..told }));
+        assert_eq!(restored, Restored { templates: 1, refused: 2 * bad.len() + 64 + 3 + 2 });
         assert_eq!(domains.templates(), 1);
+        let state = domains.peek(&key(1)).unwrap().state();
+        assert_eq!((state.samplers.len(), state.rates.len(), state.interfaces.len()), (256, 0, 1));
     }
 
     #[test]
@@ -271,7 +325,8 @@ mod tests {
         let limits = Limits { templates_per_domain: 10, ..Limits::default() };
         let mut domains = Domains::new(limits);
         let good = |id| state::Template { id, fields: vec![8, 4, 0], ..Default::default() };
-        let saved = sealed(&state::Domain { templates: (256..300).map(good).collect() });
+        let saved =
+            sealed(&state::Domain { templates: (256..300).map(good).collect(), ..Default::default() });
         restore(&mut domains, key(1), &saved);
         assert!(domains.templates() <= 10);
         assert!(domains.template(&key(1), 299).is_some() && domains.template(&key(1), 256).is_none());

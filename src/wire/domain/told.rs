@@ -24,6 +24,7 @@ impl Domains {
     pub(in crate::wire) fn reading<'a>(&'a mut self, key: &'a DomainKey, id: u16) -> Option<Reading<'a>> {
         let Domains { map, books, .. } = self;
         let domain = map.get(key, &mut |key, gone| books.gone(key, &gone))?;
+        books.used(key, domain);
         let Domain { templates, state, basis, names_samplers, .. } = domain;
         let known = templates.get(&id, &mut |_, gone| books.template_gone(&gone))?;
         let sampling = ByRecord { key, basis, own: Some(state), books, names_samplers };
@@ -82,7 +83,8 @@ impl Domains {
         let Some(domain) = self.map.peek_mut(&key) else { return };
         let before = domain.cost;
         (domain.cost, domain.state, domain.is_restored) = (state.cost(), state, true);
-        self.has_told(&key, before, Outcome { changed: true, sampling_changed: true, refused: false });
+        // It is kept as it is: nothing has changed.
+        self.has_told(&key, before, Outcome { sampling_changed: true, ..Outcome::default() });
         self.settle();
     }
 

@@ -425,7 +425,7 @@ fn what_is_restored_counts_until_it_is_told_anew() {
     both(|mut router| {
         let state = DomainState { rates: [(1, 100)].into(), boot_time: 5, ..DomainState::default() };
         let key = router.key(HERE);
-        router.decoder.restore_state(key, state.clone());
+        router.decoder.domains.restore_state(key, state.clone());
         assert_eq!(router.decoder.state(&key), Some(&state));
         assert_eq!(router.plain(HERE), options(100));
         assert_eq!(router.plain((2055, 1)), options(100), "for the others too");
