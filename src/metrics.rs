@@ -100,6 +100,14 @@ pub struct Ingest {
     pub records_dropped: Labelled,
     /// Records in batches that the spool has taken.
     pub records_batched: Counter,
+    /// What sequence numbers say has not come, by [`Ingest::UNITS`]: an estimate, late ones among them.
+    pub sequence_missing: Labelled,
+    /// What of the missing came late, by the same.
+    pub sequence_late: Labelled,
+    /// Datagrams that came twice, by their sequence numbers.
+    pub sequence_duplicates: Counter,
+    /// How often sequence numbers began anew.
+    pub sequence_resets: Counter,
     /// Raw datagrams taken.
     pub raw_accepted: Counter,
     /// Raw datagrams lost before they were numbered, by [`Ingest::DROPPED`].
@@ -124,6 +132,8 @@ pub struct Ingest {
     pub state_refused: Counter,
     /// Templates given up because an exporter, or all of them, had too many.
     pub templates_evicted: Counter,
+    /// Rates and interfaces told in options that there was no room for.
+    pub options_refused: Counter,
     /// Template withdrawals, by [`Ingest::WITHDRAWALS`].
     pub template_withdrawals: Labelled,
     /// Templates named by lists inside a set's records that were not known: those values stay unread.
@@ -161,6 +171,8 @@ impl Ingest {
     pub const KINDS: [&str; 5] = ["flow", "options", "sample", "counter", "drop"];
     /// How the template of decoded records is known, in the order of [`crate::proto::TemplateSource`].
     pub const TEMPLATE_SOURCES: [&str; 3] = ["heard", "restored", "provisional"];
+    /// What sequence numbers count: labels of [`crate::wire::Unit`].
+    pub const UNITS: [&str; 4] = ["flows", "datagrams", "records", "samples"];
     /// Why records and raw datagrams are lost before they have a number.
     pub const DROPPED: [&str; 2] = ["queue_full", Self::PANIC];
     /// What closed a batch.
@@ -190,6 +202,10 @@ impl Ingest {
             records_by_template_source: Labelled::new("source", &Self::TEMPLATE_SOURCES),
             records_dropped: Labelled::new("reason", &Self::DROPPED),
             records_batched: Counter::default(),
+            sequence_missing: Labelled::new("unit", &Self::UNITS),
+            sequence_late: Labelled::new("unit", &Self::UNITS),
+            sequence_duplicates: Counter::default(),
+            sequence_resets: Counter::default(),
             raw_accepted: Counter::default(),
             raw_dropped: Labelled::new("reason", &Self::DROPPED),
             raw_batched: Counter::default(),
@@ -202,6 +218,7 @@ impl Ingest {
             templates_restored: Counter::default(),
             state_refused: Counter::default(),
             templates_evicted: Counter::default(),
+            options_refused: Counter::default(),
             template_withdrawals: Labelled::new("result", &Self::WITHDRAWALS),
             list_templates_unknown: Counter::default(),
             exporters: Gauge::default(),
@@ -236,8 +253,22 @@ impl Ingest {
     pub fn register(&self, into: &mut Registry) {
         self.register_datagrams(into);
         self.register_records(into);
+        self.register_sequences(into);
         self.register_batches(into);
         self.register_templates(into);
+    }
+
+    fn register_sequences(&self, into: &mut Registry) {
+        let (missing, late) = (&self.sequence_missing, &self.sequence_late);
+        labelled(
+            into,
+            "sequence_missing",
+            "Missing by sequence numbers, an estimate, by what they count",
+            missing,
+        );
+        labelled(into, "sequence_late", "Those of the missing that came late", late);
+        counter(into, "sequence_duplicates", "Datagrams that came twice", &self.sequence_duplicates);
+        counter(into, "sequence_resets", "Sequences that began anew", &self.sequence_resets);
     }
 
     fn register_datagrams(&self, into: &mut Registry) {
@@ -304,6 +335,7 @@ impl Ingest {
             &self.state_refused,
         );
         counter(into, "templates_evicted", "Templates given up at a limit", &self.templates_evicted);
+        counter(into, "options_refused", "Rates and interfaces told above the limits", &self.options_refused);
         labelled(into, "templates_withdrawn", "Template withdrawals", &self.template_withdrawals);
         let lists = &self.list_templates_unknown;
         counter(into, "list_templates_unknown", "Templates that lists name and nobody knows", lists);
@@ -387,6 +419,11 @@ mod tests {
             let places = [&Ingest::UNREADABLE[..], &Ingest::UNDECODED[..]].concat();
             assert_eq!(places.iter().filter(|label| **label == fault.label()).count(), 1, "{fault:?}");
         }
+    }
+
+    #[test]
+    fn every_unit_of_sequences_has_its_counter() {
+        assert_eq!(crate::wire::Unit::ALL.map(crate::wire::Unit::label), Ingest::UNITS);
     }
 
     #[test]

@@ -139,6 +139,11 @@ impl Fields {
         self.take(key, Some(None), |given| parse::networks(given).map(Some))
     }
 
+    /// Networks with sampling rates; none when they are not given.
+    pub fn network_rates(&mut self, key: &str) -> Option<Vec<(IpNet, u32)>> {
+        self.take(key, Some(Vec::new()), parse::network_rates)
+    }
+
     /// A log filter.
     pub fn filter(&mut self, key: &str) -> Option<String> {
         self.take(key, None, parse::filter)

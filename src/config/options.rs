@@ -71,6 +71,8 @@ pub enum Form {
     Names,
     /// A list of IP networks.
     Networks,
+    /// A list of IP networks, each with a sampling rate.
+    NetworkRates,
     /// A log filter.
     Filter,
     /// An empty section that switches something on.
@@ -92,6 +94,7 @@ impl Form {
             Self::Endpoints => "URL or list of URLs",
             Self::Names => "list of names",
             Self::Networks => "list of networks",
+            Self::NetworkRates => "list of networks with rates",
             Self::Filter => "log filter",
             Self::Section => "empty section",
         }
@@ -128,6 +131,11 @@ impl Form {
             Self::Networks => "a list of networks or addresses such as [\"10.0.0.0/8\", \"2001:db8::/32\", \
                                \"192.0.2.7\"]"
                 .into(),
+            Self::NetworkRates => {
+                "a list of networks or addresses, each with N where one packet in N is sampled, \
+                                   such as [\"10.0.0.0/8=1000\", \"192.0.2.7=1\"]"
+                    .into()
+            }
             Self::Filter => "a level (error, warn, info, debug, trace) or a filter such as \
                              \"info,flowproxy::uplink=debug\""
                 .into(),
@@ -197,7 +205,8 @@ const DAY: u64 = 24 * HOUR;
 
 use Absent::{Found, Is, Off, Required};
 use Form::{
-    Address, Addresses, Endpoints, Filter, Flag, Names, Networks, Number, Path, Rate, Section, Size, Span,
+    Address, Addresses, Endpoints, Filter, Flag, Names, NetworkRates, Networks, Number, Path, Rate, Section,
+    Size, Span,
 };
 use Role::{Collector, Proxy};
 
@@ -264,6 +273,13 @@ pub const OPTIONS: &[Row] = &[
     row("limit.bytes", Rate { min: 64 * KIB }, Off("no limit"), "the same in bytes of UDP payload")
         .of(Proxy)
         .live(),
+    row(
+        "decode.sampling",
+        NetworkRates,
+        Off("none"),
+        "sampling rates of exporters that do not tell theirs, by source address; the smallest network's counts",
+    )
+    .of(Proxy),
     row("uplink.endpoint", Endpoints, Required, "the collector, or several with one mark store")
         .of(Proxy)
         .live(),

@@ -127,8 +127,32 @@ pub fn networks(given: &Given) -> Parsed<Vec<IpNet>> {
     if networks.is_empty() { Err("is empty: nobody could send".to_owned()) } else { Ok(networks) }
 }
 
-fn network(given: &Given) -> Parsed<IpNet> {
+/// A list of networks with sampling rates, at least one; no network twice.
+pub fn network_rates(given: &Given) -> Parsed<Vec<(IpNet, u32)>> {
+    let rates = list(given, network_rate)?;
+    let mut networks = rates.iter().map(|(network, _)| network).enumerate();
+    match networks.find(|(place, network)| rates.iter().take(*place).any(|(other, _)| other == *network)) {
+        Some((_, twice)) => Err(format!("names {twice} twice")),
+        None if rates.is_empty() => Err("is empty".to_owned()),
+        None => Ok(rates),
+    }
+}
+
+fn network_rate(given: &Given) -> Parsed<(IpNet, u32)> {
     let text = text(given)?;
+    let (network, rate) = text.split_once('=').ok_or_else(|| "has no rate".to_owned())?;
+    let network = network_of(network.trim())?;
+    let rate =
+        within(digits(rate.trim()).map_err(|wrong| format!("has a rate that {wrong}"))?, 1, u32::MAX.into());
+    let rate = rate.map_err(|wrong| format!("has a rate that {wrong}"))?;
+    Ok((network, u32::try_from(rate).unwrap_or(u32::MAX)))
+}
+
+fn network(given: &Given) -> Parsed<IpNet> {
+    network_of(&text(given)?)
+}
+
+fn network_of(text: &str) -> Parsed<IpNet> {
     let alone = text.parse::<IpAddr>().map(IpNet::from);
     let network = alone
         .or_else(|_| text.parse::<IpNet>())

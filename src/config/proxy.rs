@@ -15,6 +15,8 @@ pub struct Proxy {
     pub listen: Listen,
     /// `[limit]`
     pub limit: Limit,
+    /// `[decode]`
+    pub decode: Decode,
     /// `[uplink]`
     pub uplink: Uplink,
     /// `[tls]`
@@ -52,6 +54,7 @@ impl Proxy {
             ("listen.allow", a.listen.allow != b.listen.allow),
             ("limit.datagrams", a.limit.datagrams != b.limit.datagrams),
             ("limit.bytes", a.limit.bytes != b.limit.bytes),
+            ("decode.sampling", a.decode != b.decode),
             ("uplink.endpoint", a.uplink.endpoints != b.uplink.endpoints),
             ("uplink.max_rate", a.uplink.max_rate != b.uplink.max_rate),
             ("tls.ca", a.tls.ca != b.tls.ca),
@@ -105,6 +108,13 @@ pub struct Limit {
     pub bytes: Option<u64>,
 }
 
+/// How flow is decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decode {
+    /// Sampling rates for exporters that do not tell theirs: one packet in so many, by network.
+    pub sampling: Vec<(IpNet, u32)>,
+}
+
 /// Where flow goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
@@ -153,6 +163,7 @@ pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     let listen = listen(fields);
     let limit = limit(fields);
+    let decode = fields.network_rates("decode.sampling").map(|sampling| Decode { sampling });
     let uplink = uplink(fields);
     let tls = super::tls(fields);
     let spool = spool(fields);
@@ -164,6 +175,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     Some(Proxy {
         listen: listen?,
         limit: limit?,
+        decode: decode?,
         uplink: uplink?,
         tls: tls?,
         spool: spool?,

@@ -108,6 +108,8 @@ fn everything_can_be_set() {
         receive_buffer = '16MiB'
         obey_udp_withdrawals = true
         allow = ['10.0.0.0/8', '2001:db8::/32', '192.0.2.7']
+        [decode]
+        sampling = ['10.0.0.0/8=1000', '192.0.2.7=1']
         [limit]
         datagrams = 20000
         bytes = '20MB'
@@ -140,6 +142,8 @@ fn everything_can_be_set() {
     assert_eq!((proxy.listen.shards, proxy.listen.receive_buffer), (3, 16 << 20));
     let allow: Vec<_> = proxy.listen.allow.iter().flatten().map(ToString::to_string).collect();
     assert_eq!(allow, ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    let rates: Vec<_> = proxy.decode.sampling.iter().map(|(of, rate)| (of.to_string(), *rate)).collect();
+    assert_eq!(rates, [("10.0.0.0/8".to_owned(), 1_000), ("192.0.2.7/32".to_owned(), 1)]);
     assert_eq!(proxy.limit, Limit { datagrams: Some(20_000), bytes: Some(20_000_000) });
     assert_eq!(proxy.uplink.endpoints.len(), 2);
     assert_eq!(proxy.uplink.max_rate, Some(10 << 20));
@@ -193,6 +197,7 @@ fn variable(row: &options::Row) -> (String, &'static str) {
         options::Form::Path => "somewhere",
         options::Form::Endpoints => "https://a:1,https://b:2",
         options::Form::Names => "edge1,edge2",
+        options::Form::NetworkRates => "10.0.0.0/8=1000,2001:db8::/32=512",
         options::Form::Networks => "10.0.0.0/8,2001:db8::/32",
         options::Form::Filter => "debug",
     };
@@ -356,6 +361,22 @@ fn addresses_are_checked() {
     assert!(all.contains(both), "every wrong item at once: {all}");
     assert!(of("2055").contains("is a number"));
     assert!(of("['127.0.0.1:99999']").contains("is not an IP address with a port"));
+}
+
+#[test]
+fn network_rates_are_checked() {
+    let of = |list: &str| only_fault(&format!("[decode]\nsampling = {list}"));
+    for (list, expected) in [
+        ("['10.0.0.0/8']", "has no rate"),
+        ("['10.0.0.0/8=']", "has a rate that is not a whole number"),
+        ("['10.0.0.0/8=0']", "has a rate that is too small"),
+        ("['10.0.0.0/8=4294967296']", "has a rate that is too large"),
+        ("['10.0.0.1/8=5']", "did you mean 10.0.0.0/8?"),
+        ("['10.0.0.0/8=5', '10.0.0.0/8=6']", "names 10.0.0.0/8 twice"),
+        ("[]", "is empty; allowed: a list of networks or addresses, each with N"),
+    ] {
+        assert!(of(list).contains(expected), "{list}: {}", of(list));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the demo needs on disk and throws away at its end: a CA with two certificates, a spool, a mark store.
 
 use crate::collector::{self, sinks::Sink};
-use crate::config::{self, Admin, Batch, Limit, Listen, Log, Shutdown, Spool, Tls, Uplink};
+use crate::config::{self, Admin, Batch, Decode, Limit, Listen, Log, Shutdown, Spool, Tls, Uplink};
 use crate::tls;
 use crate::tls::issue::{self, Issued, Subject};
 use http::Uri;
@@ -106,6 +106,7 @@ impl ThrowAway {
                 allow: None,
             },
             limit: Limit::default(),
+            decode: Decode::default(),
             uplink: Uplink { endpoints: vec![endpoint], max_rate: None },
             tls: self.proxy.clone(),
             spool: Spool {

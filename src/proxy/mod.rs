@@ -102,7 +102,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let context = shard::Context {
         batch: Arc::clone(&batch),
         admission: Arc::clone(&admission),
-        wire: wire_settings(&config.listen),
+        wire: wire_settings(&config),
         metrics: counters.ingest.clone(),
         queue,
         exporters: ExporterView::default(),
@@ -432,8 +432,13 @@ fn listen(listen: &config::Listen) -> ingest::Settings {
     }
 }
 
-fn wire_settings(listen: &config::Listen) -> wire::Settings {
-    wire::Settings { obey_withdrawals: listen.obey_udp_withdrawals, ..wire::Settings::default() }
+fn wire_settings(of: &config::Proxy) -> wire::Settings {
+    let rates = of.decode.sampling.iter().map(|&(network, rate)| wire::NetworkRate { network, rate });
+    wire::Settings {
+        obey_withdrawals: of.listen.obey_udp_withdrawals,
+        network_rates: rates.collect(),
+        ..wire::Settings::default()
+    }
 }
 
 fn spool_settings(spool: &config::Spool) -> spool::Settings {
@@ -446,7 +451,7 @@ fn keeper_settings(config: &config::Proxy) -> keeper::Settings {
     /// What the saved forms of a shard's templates come to at the most, and some more.
     const BYTES: u64 = 32 << 20;
     let shards = config.listen.shards.max(1);
-    let max_domains = shards * wire_settings(&config.listen).limits.domains;
+    let max_domains = shards * wire_settings(config).limits.domains;
     keeper::Settings { dir: config.state_dir(), max_domains, max_bytes: shards as u64 * BYTES }
 }
 

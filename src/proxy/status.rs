@@ -78,6 +78,12 @@ impl Counters {
                 "dropped": ingest.records_dropped.all(),
                 "batched": ingest.records_batched.get(),
             },
+            "missing_by_sequence_estimate": {
+                "missing": ingest.sequence_missing.all(),
+                "late": ingest.sequence_late.all(),
+                "duplicate_datagrams": ingest.sequence_duplicates.get(),
+                "resets": ingest.sequence_resets.get(),
+            },
             "raw_datagrams": {
                 "accepted": ingest.raw_accepted.get(),
                 "dropped": ingest.raw_dropped.all(),

@@ -11,7 +11,7 @@ use crate::lines::limited;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
 use crate::spool::Sender;
-use crate::wire::{Arrival, Change, Decoder, Fault, Heard, Output, Place, Template, Withdrawal};
+use crate::wire::{Arrival, Change, Decoder, Fault, Heard, Output, Place, Step, Template, Unit, Withdrawal};
 use arc_swap::{ArcSwap, Cache};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -444,6 +444,15 @@ impl Output for Intake {
 
     fn set(&mut self) {
         self.counts.sets += 1;
+    }
+
+    fn sequence(&mut self, unit: Unit, step: Step) {
+        match step {
+            Step::Gap(missing) => self.metrics.sequence_missing.add(unit.label(), missing.into()),
+            Step::Late(late) => self.metrics.sequence_late.add(unit.label(), late.into()),
+            Step::Duplicate => drop(self.metrics.sequence_duplicates.inc()),
+            Step::Reset => drop(self.metrics.sequence_resets.inc()),
+        }
     }
 
     fn unknown_sample(&mut self, _place: Place) {

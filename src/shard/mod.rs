@@ -134,6 +134,8 @@ struct State {
     held_bytes: usize,
     /// Templates given up so far.
     evicted: u64,
+    /// Things told in options that there was no room for.
+    refused: u64,
 }
 
 impl std::ops::Add<&Decoder> for State {
@@ -145,6 +147,7 @@ impl std::ops::Add<&Decoder> for State {
             templates: self.templates + decoder.domains().templates(),
             held_bytes: self.held_bytes + held_bytes,
             evicted: self.evicted + decoder.domains().evicted(),
+            refused: self.refused + decoder.domains().refused(),
         }
     }
 }
@@ -211,6 +214,7 @@ impl<S: Source> Shard<S> {
         self.intake.flush_counts();
         let (state, exporters) = (self.source.state(), self.intake.senders().len());
         metrics.templates_evicted.inc_by(state.evicted - self.shown.evicted);
+        metrics.options_refused.inc_by(state.refused - self.shown.refused);
         metrics.templates.inc_by(state.templates as i64 - self.shown.templates as i64);
         metrics.set_bytes_held.inc_by(state.held_bytes as i64 - self.shown.held_bytes as i64);
         metrics.exporters.inc_by(exporters as i64 - self.shown_exporters as i64);

@@ -39,6 +39,8 @@ pub(super) struct Tcp {
     is_over: bool,
     /// Templates given up by connections that have ended.
     evicted: u64,
+    /// What they refused in options.
+    refused: u64,
 }
 
 impl Tcp {
@@ -47,7 +49,7 @@ impl Tcp {
         // RFC 7011 8.1: withdrawals are for transports that keep what is sent in order.
         settings.obey_withdrawals = true;
         settings.limits = LIMITS;
-        Tcp { inbox, settings, decoders: HashMap::new(), next: None, is_over: false, evicted: 0 }
+        Tcp { inbox, settings, decoders: HashMap::new(), next: None, is_over: false, evicted: 0, refused: 0 }
     }
 
     fn keep(&mut self, received: Received) {
@@ -82,6 +84,7 @@ impl Tcp {
     fn forget(&mut self, mut decoder: Decoder, intake: &mut Intake) {
         intake.end(&mut decoder);
         self.evicted += decoder.domains().evicted();
+        self.refused += decoder.domains().refused();
     }
 }
 
@@ -133,7 +136,7 @@ impl Source for Tcp {
     }
 
     fn state(&self) -> State {
-        let gone = State { evicted: self.evicted, ..State::default() };
+        let gone = State { evicted: self.evicted, refused: self.refused, ..State::default() };
         self.decoders.values().fold(gone, |state, decoder| state + decoder)
     }
 }

@@ -65,9 +65,13 @@ pub(super) fn datagram(
     decoder.notes = Notes::default();
     let after = cursor.left() - content;
     let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
-    while cursor.left() >= after + sets::HEADER_BYTES
-        && let Some(set) = sets::next(&mut cursor, output)
-    {
+    while cursor.left() >= after + sets::HEADER_BYTES {
+        let rest = cursor.rest();
+        let Some(set) = sets::next(&mut cursor, output) else {
+            // A set that could not be told from the next hides how many records there were.
+            decoder.notes.is_part |= rest.iter().any(|byte| *byte != 0);
+            break;
+        };
         let result = match set.id {
             TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
                 templates(decoder, key, set.id == OPTIONS_TEMPLATE_SET, set.cursor(), output)
@@ -78,8 +82,6 @@ pub(super) fn datagram(
         decoder.notes.is_part |= set.id >= FIRST_DATA_SET && !matches!(result, Ok(Ending::Read(_)));
         sets::end(&result, set.place(), output);
     }
-    // A set that could not be told from the next hides how many records there were.
-    decoder.notes.is_part |= cursor.left() > after && cursor.rest().iter().any(|byte| *byte != 0);
     decoder.domains.settle();
     decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
     Ok(())

@@ -306,7 +306,7 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     /// Takes a field's value. Of several fields with the same role the first that is not 0 counts.
     fn take(&mut self, role: Role, value: &'a [u8], is_v9: bool) {
-        let number = || number(value).filter(|number| *number != 0);
+        let told = || number(value).filter(|number| *number != 0);
         let slot = match role {
             Role::Other => return,
             Role::Scope(element) => {
@@ -314,11 +314,11 @@ impl<'a> Told<'a> {
                 return self.scope.add(element, if is_whole { &[] } else { value });
             }
             Role::Sampler => {
-                self.sampler = self.sampler.filter(|id| *id != 0).or(crate::wire::options::number(value));
+                self.sampler = self.sampler.filter(|id| *id != 0).or_else(|| number(value));
                 return;
             }
             Role::Interface => {
-                self.interface = self.interface.or(number().and_then(|number| number.try_into().ok()));
+                self.interface = self.interface.or(told().and_then(|number| number.try_into().ok()));
                 return;
             }
             Role::Name => return take_text(&mut self.name, value),
@@ -332,7 +332,7 @@ impl<'a> Told<'a> {
             Role::Boot => &mut self.boot,
         };
         if *slot == 0 {
-            *slot = number().unwrap_or(0);
+            *slot = told().unwrap_or(0);
         }
     }
 
@@ -385,6 +385,124 @@ impl Scope {
     fn add(&mut self, element: u16, value: &[u8]) {
         for byte in element.to_be_bytes().iter().chain(value) {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::RecordKind;
+    use proptest::prelude::*;
+
+    /// A layout of options records and what reads them.
+    fn reader(is_v9: bool, scope: usize, fields: &[(u16, u16)]) -> (Layout, Reader) {
+        let fields: Vec<Field> =
+            fields.iter().map(|&(element, width)| Field { enterprise: 0, element, width }).collect();
+        let layout = Layout::packed(RecordKind::Options, scope, is_v9, &fields);
+        let reader = Reader::new(&layout).unwrap();
+        (layout, reader)
+    }
+
+    fn tell(state: &mut DomainState, (layout, reader): &(Layout, Reader), row: &[u8]) -> Outcome {
+        let mut cost = state.cost();
+        let outcome = reader.read(layout, row, state, &mut cost);
+        assert_eq!(cost, state.cost());
+        outcome
+    }
+
+    fn names(state: &DomainState) -> Vec<(u32, &str, &str)> {
+        state.interfaces.iter().map(|(index, text)| (*index, &*text.name, &*text.description)).collect()
+    }
+
+    #[test]
+    fn quirk_72_interfaces_are_told_by_scope_or_by_element() {
+        let mut state = DomainState::default();
+        let by_v9_scope = reader(true, 1, &[(2, 4), (82, 4), (83, 4)]);
+        assert!(tell(&mut state, &by_v9_scope, b"\0\0\0\x03eth0up\0\0").changed);
+        assert!(!tell(&mut state, &by_v9_scope, b"\0\0\0\x03eth0up\0\0").changed, "it is known");
+        let by_scope = reader(false, 1, &[(10, 4), (82, Field::VARIABLE)]);
+        assert!(tell(&mut state, &by_scope, b"\0\0\x01\x04\x03lo1").changed);
+        // As IOS-XR does: a system, and the interface beside the names.
+        let by_element = reader(true, 1, &[(1, 4), (14, 2), (83, 3)]);
+        assert!(tell(&mut state, &by_element, b"\0\0\0\0\0\x05abc").changed);
+        assert!(tell(&mut state, &by_element, b"\0\0\0\0\0\x03xyz").changed);
+        assert_eq!(names(&state), [(3, "eth0", "xyz"), (5, "", "abc"), (260, "lo1", "")]);
+        assert_eq!(tell(&mut state, &by_element, b"\0\0\0\0\0\0abc"), Outcome::default(), "no interface");
+        assert_eq!(tell(&mut state, &by_element, b"\0\0\0\0\0\x07\0bc"), Outcome::default(), "no text");
+        assert_eq!(state.interfaces.len(), 3);
+    }
+
+    #[test]
+    fn long_text_is_cut_and_wrong_text_is_marked() {
+        let mut state = DomainState::default();
+        let of = reader(false, 1, &[(10, 1), (82, 600)]);
+        let row = [&[1][..], "é".repeat(300).as_bytes()].concat();
+        assert!(tell(&mut state, &of, &row).changed);
+        assert!(!tell(&mut state, &of, &row).changed);
+        assert_eq!(state.interfaces[&1].name, "é".repeat(128));
+        assert!(tell(&mut state, &of, &[[2].as_slice(), &[0xff; 600]].concat()).changed);
+        assert!(state.interfaces[&2].name.len() <= MOST_TEXT);
+        assert!(state.interfaces[&2].name.starts_with('\u{fffd}'));
+    }
+
+    #[test]
+    fn a_domain_tells_no_more_than_its_tables_hold() {
+        let mut state = DomainState::default();
+        let samplers = reader(false, 1, &[(144, 1), (48, 4), (50, 4)]);
+        let interfaces = reader(false, 1, &[(10, 4), (82, 8), (34, 4)]);
+        let parts = reader(false, 1, &[(141, 4), (34, 4)]);
+        let (mut refused, mut cost) = ([0; 3], 0);
+        for id in 1..20_000_u32 {
+            let id = id.to_be_bytes();
+            let rows = [
+                (&samplers, [&[0][..], &id, &id].concat()),
+                (&interfaces, [&id[..], b"ethernet", &id].concat()),
+                (&parts, [id, id].concat()),
+            ];
+            for (place, ((layout, reader), row)) in rows.iter().enumerate() {
+                refused[place] += usize::from(reader.read(layout, row, &mut state, &mut cost).refused);
+            }
+        }
+        assert_eq!(cost, state.cost());
+        assert_eq!(refused, [19_999 - MOST_SAMPLERS, 19_999 - MOST_INTERFACES, 19_999 - MOST_PARTS]);
+        assert_eq!(state.interfaces.len(), MOST_INTERFACES);
+        assert_eq!(state.rate_count(), MOST_SAMPLERS + MOST_INTERFACES + MOST_PARTS);
+        // What is known is told anew all the same.
+        assert!(tell(&mut state, &samplers, &[0, 0, 0, 0, 1, 0, 0, 0, 9]).sampling_changed);
+    }
+
+    #[test]
+    fn templates_that_tell_nothing_have_no_reader() {
+        let layout = |fields: &[(u16, u16)]| {
+            let fields: Vec<Field> =
+                fields.iter().map(|&(element, width)| Field { enterprise: 0, element, width }).collect();
+            Reader::new(&Layout::packed(RecordKind::Options, 1, true, &fields)).is_some()
+        };
+        assert!(!layout(&[(2, 4), (10, 4)]));
+        // Scope types of NetFlow v9 are no elements, nor are those of an enterprise.
+        assert!(!layout(&[(34, 4), (95, 4)]));
+        let field = |enterprise| [Field { enterprise, element: 34, width: 4 }];
+        let of = |enterprise| Reader::new(&Layout::packed(RecordKind::Options, 0, false, &field(enterprise)));
+        assert!(of(0).is_some() && of(9).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_taken(
+            is_v9: bool,
+            scope in 0usize..3,
+            fields in prop::collection::vec((prop::sample::select(vec![1u16, 2, 10, 34, 48, 50, 82, 83, 144, 160, 305, 306, 309, 310]),
+                prop_oneof![0u16..20, Just(Field::VARIABLE)]), 1..8),
+            row: Vec<u8>,
+        ) {
+            let fields: Vec<Field> =
+                fields.iter().map(|&(element, width)| Field { enterprise: 0, element, width }).collect();
+            let layout = Layout::packed(RecordKind::Options, scope.min(fields.len()), is_v9, &fields);
+            if let Some(reader) = Reader::new(&layout) {
+                let mut state = DomainState::default();
+                tell(&mut state, &(layout, reader), &row);
+            }
         }
     }
 }

@@ -26,8 +26,9 @@ use super::options::{DomainState, number};
 use crate::flow::list::take_value;
 use crate::flow::{Field, Layout, Run};
 use crate::proto::{BootQuality, Protocol, SamplingSource};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Samplers of one address among which one is looked for that another domain has told; at an address with more, each
 /// domain has its own only.
@@ -36,10 +37,8 @@ const MOST_SHARED: usize = 1_024;
 /// A sampling rate that the operator set for a network, for records whose rate is not known otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkRate {
-    /// An address of the network.
-    pub address: IpAddr,
-    /// How many of its leading bits are the network's.
-    pub prefix: u8,
+    /// The exporters' network.
+    pub network: IpNet,
     /// One packet in so many is sampled; not 0.
     pub rate: u32,
 }
@@ -48,38 +47,25 @@ pub struct NetworkRate {
 #[derive(Debug, Default)]
 pub(super) struct NetworkRates {
     /// Rates by network, for each length of a prefix, longest first.
-    lengths: Vec<(u8, HashMap<IpAddr, u32>)>,
+    lengths: Vec<(u8, HashMap<IpNet, u32>)>,
 }
 
 impl NetworkRates {
     pub(super) fn new(rates: &[NetworkRate]) -> NetworkRates {
-        let mut by_length: BTreeMap<u8, HashMap<IpAddr, u32>> = BTreeMap::new();
-        for NetworkRate { address, prefix, rate } in rates {
-            by_length.entry(*prefix).or_default().insert(network(*address, *prefix), *rate);
+        let mut by_length: BTreeMap<u8, HashMap<IpNet, u32>> = BTreeMap::new();
+        for NetworkRate { network, rate } in rates {
+            by_length.entry(network.prefix_len()).or_default().insert(network.trunc(), *rate);
         }
         NetworkRates { lengths: by_length.into_iter().rev().collect() }
     }
 
     /// The rate for an address; 0 if there is none.
     pub(super) fn of(&self, address: IpAddr) -> u32 {
-        let mut rates = self.lengths.iter();
-        let rate = rates.find_map(|(prefix, rates)| rates.get(&network(address, *prefix)));
+        let rate = self.lengths.iter().find_map(|(length, rates)| {
+            let network = IpNet::new(address, *length).ok()?;
+            rates.get(&network.trunc())
+        });
         rate.copied().unwrap_or(0)
-    }
-}
-
-/// The address with all but its leading bits cleared.
-fn network(address: IpAddr, prefix: u8) -> IpAddr {
-    let prefix = u32::from(prefix);
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
     }
 }
 

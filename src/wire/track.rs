@@ -228,3 +228,198 @@ impl Track {
         self.datagrams > 1 && has_uptime && (theirs.wrapping_sub(ours) as i32).unsigned_abs() > UPTIME_SLACK
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Exporter;
+    use crate::wire::{Decoder, Fault, Limits, Place, Settings, Template};
+
+    /// The steps of sequence numbers, each with its unit.
+    #[derive(Default)]
+    struct Steps(Vec<(Unit, Step)>);
+
+    impl Output for Steps {
+        fn records(&mut self, _: &Run, _: &Template, _: &[u8], _: &[u32], _: u32) {}
+        fn fault(&mut self, _: Fault, _: Place) {}
+        fn set(&mut self) {}
+        fn sequence(&mut self, unit: Unit, step: Step) {
+            self.0.push((unit, step));
+        }
+    }
+
+    struct Bench {
+        decoder: Decoder,
+        elapsed: u64,
+        port: u16,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { decoder: Decoder::new(Settings::default()), elapsed: 0, port: 1 }
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> Vec<(Unit, Step)> {
+            let exporter = Exporter { address: [192, 0, 2, 1].into(), port: self.port };
+            let arrival = Arrival {
+                exporter,
+                received: 1_700_000_000_000 + self.elapsed,
+                elapsed: self.elapsed,
+                number: 0,
+            };
+            let mut steps = Steps::default();
+            self.decoder.datagram(&arrival, bytes, &mut steps).unwrap();
+            steps.0
+        }
+
+        fn track(&self) -> &Track {
+            self.decoder.senders().next().unwrap().track.unwrap()
+        }
+    }
+
+    fn numbers(numbers: &[u32]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+    }
+
+    fn v5(sequence: u32, uptime: u32, flows: u16) -> Vec<u8> {
+        let head = [&[0, 5][..], &flows.to_be_bytes(), &numbers(&[uptime, 1_700_000_000, 0, sequence, 0])];
+        [head.concat(), vec![1; 48 * usize::from(flows)]].concat()
+    }
+
+    fn v9(sequence: u32, uptime: u32, sets: &[u8]) -> Vec<u8> {
+        [&[0, 9, 0, 1][..], &numbers(&[uptime, 1_700_000_000, sequence, 7]), sets].concat()
+    }
+
+    fn ipfix(sequence: u32, sets: &[u8]) -> Vec<u8> {
+        let length = (16 + sets.len() as u16).to_be_bytes();
+        [&[0, 10][..], &length, &numbers(&[1_700_000_000, sequence, 7]), sets].concat()
+    }
+
+    fn ipfix_data(records: u8) -> Vec<u8> {
+        [&[1, 0, 0, 4 + records][..], &vec![7; records.into()]].concat()
+    }
+
+    /// Template 256 and options template 257, of one byte each.
+    const TEMPLATES: [u8; 32] = [
+        0, 2, 0, 12, 1, 0, 0, 1, 0, 1, 0, 1, // template
+        0, 3, 0, 20, 1, 1, 0, 1, 0, 1, 0, 144, 0, 1, 0, 0, 0, 0, 0, 0, // options template, padding
+    ];
+
+    #[test]
+    fn quirk_58_v5_counts_flows() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.send(&v5(u32::MAX - 29, 0, 30)), []);
+        assert_eq!(bench.send(&v5(0, 0, 30)), []);
+        assert_eq!(bench.send(&v5(90, 0, 10)), [(Unit::Flows, Step::Gap(60))]);
+        assert_eq!(bench.send(&v5(60, 0, 30)), [(Unit::Flows, Step::Late(30))]);
+        assert_eq!(bench.send(&v5(90, 0, 10)), [(Unit::Flows, Step::Duplicate)]);
+        let track = bench.track();
+        assert_eq!((track.missing, track.late, track.duplicates, track.records), (60, 30, 1, 110));
+    }
+
+    #[test]
+    fn quirk_58_v9_counts_datagrams() {
+        let mut bench = Bench::new();
+        for sequence in 0..10 {
+            assert_eq!(bench.send(&v9(sequence, 0, &[])), []);
+        }
+        assert_eq!(bench.send(&v9(12, 0, &[])), [(Unit::Datagrams, Step::Gap(2))]);
+    }
+
+    #[test]
+    fn quirk_58_ipfix_counts_data_records_options_among_them_and_no_templates() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.send(&ipfix(0, &TEMPLATES)), []);
+        assert_eq!(bench.send(&ipfix(0, &ipfix_data(5))), []);
+        let options = [1, 1, 0, 7, 1, 2, 3];
+        assert_eq!(bench.send(&ipfix(5, &[&options[..], &ipfix_data(2), &TEMPLATES].concat())), []);
+        assert_eq!(bench.send(&ipfix(10, &ipfix_data(1))), []);
+        assert_eq!(bench.send(&ipfix(14, &ipfix_data(1))), [(Unit::Records, Step::Gap(3))]);
+        assert_eq!(bench.track().records, 12);
+    }
+
+    #[test]
+    fn what_is_held_or_broken_in_ipfix_makes_no_gap() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.send(&ipfix(0, &ipfix_data(5))), []);
+        assert_eq!(bench.send(&ipfix(5, &ipfix_data(5))), []);
+        assert_eq!(bench.send(&ipfix(10, &TEMPLATES)), [], "held sets are read now, the number stays");
+        assert_eq!(bench.track().records, 10);
+        assert_eq!(bench.send(&ipfix(10, &ipfix_data(5))), []);
+        assert_eq!(bench.send(&ipfix(15, &[0, 9, 0, 200])), [], "a set that runs over the end");
+        assert_eq!(bench.send(&ipfix(40, &ipfix_data(5))), []);
+        assert_eq!(bench.send(&ipfix(46, &ipfix_data(5))), [(Unit::Records, Step::Gap(1))]);
+    }
+
+    #[test]
+    fn quirk_59_numbers_that_are_always_0_say_nothing_and_are_shown() {
+        let mut bench = Bench::new();
+        for _ in 0..50 {
+            assert_eq!(bench.send(&v9(0, 0, &[])), []);
+        }
+        assert!(bench.track().sequence_stands_still());
+        assert_eq!((bench.track().missing, bench.track().duplicates), (0, 0));
+    }
+
+    #[test]
+    fn quirk_59_ports_and_domains_have_their_own_sequences() {
+        let mut bench = Bench::new();
+        for sequence in 0..10 {
+            for port in 1..5 {
+                bench.port = port;
+                assert_eq!(bench.send(&v9(sequence + 1_000 * u32::from(port), 0, &[])), []);
+                assert_eq!(bench.send(&ipfix(77, &[])), []);
+            }
+        }
+    }
+
+    #[test]
+    fn an_exporter_that_starts_anew_makes_no_gap() {
+        let mut bench = Bench::new();
+        let forty_days = 3_456_000_000;
+        assert_eq!(bench.send(&v9(5_000, forty_days, &[])), []);
+        bench.elapsed += 1_000;
+        assert_eq!(bench.send(&v9(5_001, forty_days + 1_000, &[])), []);
+        bench.elapsed += 30_000;
+        assert_eq!(bench.send(&v9(0, 2_000, &[])), [(Unit::Datagrams, Step::Reset)]);
+        bench.elapsed += 1_000;
+        assert_eq!(bench.send(&v9(1, 3_000, &[])), []);
+        // One whose number goes on, and jumps.
+        bench.elapsed += 120_000;
+        assert_eq!(bench.send(&v9(500, 20, &[])), [(Unit::Datagrams, Step::Reset)]);
+        // The uptime's own turn is no new start.
+        bench.port = 2;
+        assert_eq!(bench.send(&v9(7, u32::MAX - 500, &[])), []);
+        bench.elapsed += 1_000;
+        assert_eq!(bench.send(&v9(9, 499, &[])), [(Unit::Datagrams, Step::Gap(1))]);
+    }
+
+    #[test]
+    fn a_flood_of_senders_pushes_out_no_template_and_is_bounded() {
+        let limits = Limits { senders: 100, ..Limits::default() };
+        let mut bench = Bench::new();
+        bench.decoder = Decoder::new(Settings { limits, ..Settings::default() });
+        bench.send(&ipfix(0, &TEMPLATES));
+        for port in 2..5_000 {
+            bench.port = port;
+            bench.send(&v9(0, 0, &[]));
+            assert!(bench.decoder.senders().count() <= 101);
+        }
+        assert_eq!(bench.decoder.domains().templates(), 2);
+        let of_templates = bench.decoder.senders().find(|sender| sender.key.exporter.port == 1).unwrap();
+        assert_eq!((of_templates.templates, of_templates.track.is_none()), (2, true));
+    }
+
+    #[test]
+    fn the_skew_is_what_the_exporter_s_clock_is_ahead() {
+        let mut bench = Bench::new();
+        bench.elapsed = 90_000;
+        bench.send(&v9(0, 0, &[]));
+        assert_eq!(bench.track().skew, -90_000);
+        bench.elapsed = 0;
+        let mut ahead = v9(1, 0, &[]);
+        ahead[8..12].copy_from_slice(&1_700_000_005_u32.to_be_bytes());
+        bench.send(&ahead);
+        assert_eq!(bench.track().skew, 5_000);
+    }
+}

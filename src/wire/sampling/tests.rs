@@ -372,14 +372,9 @@ fn quirk_21_the_start_is_told_in_options() {
 
 #[test]
 fn the_operator_s_rate_is_the_last_and_that_of_the_smallest_network() {
-    let rates = [
-        ("192.0.2.0", 24, 1_000),
-        ("192.0.2.0", 31, 2_000),
-        ("0.0.0.0", 0, 3_000),
-        ("2001:db8::", 32, 4_000),
-    ];
     let rates =
-        rates.map(|(address, prefix, rate)| NetworkRate { address: address.parse().unwrap(), prefix, rate });
+        [("192.0.2.0/24", 1_000), ("192.0.2.0/31", 2_000), ("0.0.0.0/0", 3_000), ("2001:db8::/32", 4_000)];
+    let rates = rates.map(|(network, rate)| NetworkRate { network: network.parse().unwrap(), rate });
     let settings = Settings { network_rates: Arc::from(rates), ..Settings::default() };
     for version in [9, 10] {
         let mut router = Router::with(version, settings.clone());
@@ -403,7 +398,7 @@ fn the_operator_s_rate_is_the_last_and_that_of_the_smallest_network() {
 
 #[test]
 fn quirk_36_a_header_s_rate_is_right_before_the_operator_s() {
-    let rates = [NetworkRate { address: [192, 0, 2, 0].into(), prefix: 24, rate: 9 }];
+    let rates = [NetworkRate { network: "192.0.2.0/24".parse().unwrap(), rate: 9 }];
     let mut decoder = Decoder::new(Settings { network_rates: Arc::from(rates), ..Settings::default() });
     for (interval, expected) in [
         ([0x40, 0x64], (100, SamplingSource::Header)),
