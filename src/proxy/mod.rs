@@ -95,8 +95,12 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let admission = Arc::new(ArcSwap::from_pointee(admission_rules(&config)));
     let stop_shards = Arc::new(AtomicBool::new(false));
     thread(ending(WRITER.to_owned()), move || writer.run())?;
-    thread(ending(KEEPER.to_owned()), move || keeper.run())?;
-    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 2, Vec::new());
+    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 1, Vec::new());
+    // What is told over TCP is not kept: without UDP there is nothing to do for it.
+    if shards > 0 {
+        threads += 1;
+        thread(ending(KEEPER.to_owned()), move || keeper.run())?;
+    }
     let kept = deal(kept, shards);
     // Only shards hold the queue and the keeper's sender: writer and keeper end after the last of them.
     let context = shard::Context {
