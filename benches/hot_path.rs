@@ -122,6 +122,39 @@ fn records(rng: &mut StdRng, fields: Fields, count: usize) -> Vec<u8> {
     rows
 }
 
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+fn flow_sample(rng: &mut StdRng, sequence: u32, is_border: bool) -> Vec<u8> {
+    let flow = flow(rng);
+    let size = 64 + flow(1) % 1_400;
+    let is_tcp = rng.random_ratio(4, 5);
+    let is_v6 = rng.random_ratio(1, 4);
+    let mut frame = numbers(&[0x0200_5e00, flow(10), flow(14) << 16, 0x8100_0000 | flow(10)]);
+    frame.extend(if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
+    let protocol = if is_tcp { 6 } else { 17 };
+    if is_v6 {
+        frame.extend(numbers(&[0x6000_0000, size << 16 | protocol << 8 | 60, 0x2001_0db8, 0, 0, flow(8)]));
+        frame.extend(numbers(&[0x2001_0db8, 0, 0, flow(12)]));
+    } else {
+        frame.extend(numbers(&[0x4500_0000 | size, flow(7) << 16 | 0x4000, 60 << 24 | protocol << 16]));
+        frame.extend(numbers(&[flow(8), flow(12)]));
+    }
+    frame.extend(numbers(&[flow(7) << 16 | flow(11), flow(22), flow(21), 0x5000_0000 | flow(6) << 16]));
+    frame.resize_with(128, || rng.random());
+    let header = [numbers(&[1, 144, 1, size + 22, 4, 128]), frame].concat();
+    let switch = numbers(&[1_001, 16, flow(10), 0, flow(14), 0]);
+    let router = numbers(&[1_002, 16, 1, flow(15), flow(9), flow(13)]);
+    let gateway =
+        [1_003, 56, 1, flow(15), 64_500, flow(16), 64_501, 1, 2, 3, 64_502, 64_503, flow(17), 1, 100, 100];
+    let gateway = if is_border { numbers(&gateway) } else { Vec::new() };
+    let records = [switch, header, router, gateway].concat();
+    let count = 3 + u32::from(is_border);
+    let start = [sequence, flow(10), 1_024, sequence * 1_024, 0, flow(10), flow(14), count];
+    [numbers(&[1, 32 + records.len() as u32]), numbers(&start), records].concat()
+}
+
 /// Datagrams of one protocol, the template's first.
 struct Load {
     name: &'static str,
@@ -168,6 +201,22 @@ impl Load {
             datagrams.push(header(sequence, set(256, &records(&mut rng, TEMPLATE, RECORDS))));
         }
         Load { name, datagrams, records: u64::from(DATAGRAMS) * RECORDS as u64 }
+    }
+
+    /// sFlow as a switch sends it: six flow samples of 128 bytes of header in a datagram, TCP and UDP, IPv4 and IPv6,
+    /// tagged, each with the switch's and the router's record, and of a border router with the gateway's, which has a
+    /// path.
+    fn sflow(name: &'static str, is_border: bool) -> Load {
+        const SAMPLES: u32 = 6;
+        let mut rng = StdRng::seed_from_u64(105);
+        let datagrams = (0..DATAGRAMS).map(|i| {
+            let mut datagram = numbers(&[5, 1, 0xc000_0201, 0, i, 864_000_000, SAMPLES]);
+            for sample in 0..SAMPLES {
+                datagram.extend(flow_sample(&mut rng, i * SAMPLES + sample, is_border));
+            }
+            datagram
+        });
+        Load { name, datagrams: datagrams.collect(), records: u64::from(DATAGRAMS * SAMPLES) }
     }
 
     fn pass(&self, decoder: &mut Decoder, output: &mut impl Output) {
@@ -224,7 +273,13 @@ impl Output for Seal {
 }
 
 fn hot_path(criterion: &mut Criterion) {
-    for load in [Load::v5(), Load::templated("v9", 9), Load::templated("ipfix", 10)] {
+    for load in [
+        Load::v5(),
+        Load::templated("v9", 9),
+        Load::templated("ipfix", 10),
+        Load::sflow("sflow", false),
+        Load::sflow("sflow_bgp", true),
+    ] {
         let mut group = criterion.benchmark_group("records");
         group.throughput(Throughput::Elements(load.records));
         let mut sealed = None;
