@@ -15,6 +15,7 @@
 //!
 //! Several may run in one process, each with its own spool. Nothing here is global.
 
+mod crew;
 mod exporters;
 mod status;
 mod tcp;
@@ -26,7 +27,7 @@ use crate::shard::{self, Admission, BatchSettings, ExporterView};
 use crate::spool::{self, Spool};
 use crate::{batch, ingest, keeper, tls, uplink, wire};
 use arc_swap::ArcSwap;
-use ingest::tcp::Door;
+use crew::Crew;
 use status::{Counters, Facts};
 use std::io;
 use std::net::SocketAddr;
@@ -89,19 +90,16 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let (spool, writer, queue) = spool::open(settings, counters.spool.clone())?;
     let (keeper, state, kept) = keeper::open(keeper_settings(&config), counters.keeper.clone())?;
 
-    let (ended_in, ended) = mpsc::unbounded_channel();
-    let ending = |name: String| Ending { name, told: ended_in.clone() };
+    let (mut crew, ended) = Crew::new();
     let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
     let admission = Arc::new(ArcSwap::from_pointee(admission_rules(&config)));
-    let stop_shards = Arc::new(AtomicBool::new(false));
-    thread(ending(WRITER.to_owned()), move || writer.run())?;
-    let (shards, mut threads, mut exporters) = (sockets.len(), sockets.len() + 1, Vec::new());
+    let (stop_shards, stop_tcp) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+    crew.thread(WRITER, move || writer.run())?;
+    let shards = sockets.len();
     // What is told over TCP is not kept: without UDP there is nothing to do for it.
     if shards > 0 {
-        threads += 1;
-        thread(ending(KEEPER.to_owned()), move || keeper.run())?;
+        crew.thread(KEEPER, move || keeper.run())?;
     }
-    let kept = deal(kept, shards);
     // Only shards hold the queue and the keeper's sender: writer and keeper end after the last of them.
     let context = shard::Context {
         batch: Arc::clone(&batch),
@@ -112,43 +110,13 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         exporters: ExporterView::default(),
         stop: Arc::clone(&stop_shards),
     };
-    for (number, (sockets, kept)) in sockets.into_iter().zip(kept).enumerate() {
-        let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
-        exporters.push(context.exporters.clone());
-        let state = state.clone();
-        let work = move || shard::run(sockets, context, state, &kept);
-        thread(ending(format!("shard-{number}")), work)?;
-    }
-    drop(state);
-    let mut tasks = JoinSet::new();
-    let stop_tcp = CancellationToken::new();
-    if !doors.is_empty() {
-        threads += 1;
-        let (outbox, inbox) = ingest::tcp::queue(ingest::tcp::QUEUE_BYTES);
-        let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
-        exporters.push(context.exporters.clone());
-        thread(ending("shard-tcp".to_owned()), move || shard::run_tcp(inbox, context))?;
-        let allows = Box::new({
-            let admission = Arc::clone(&admission);
-            move |address| admission.load().allows(address)
-        });
-        let door = Door::new(doors, allows, outbox, counters.tcp.clone());
-        tasks.spawn(until_end(ending(TCP.to_owned()), tcp::serve(door, stop_tcp.clone())));
-    }
+    let mut exporters = udp_shards(&mut crew, sockets, kept, state, &context)?;
+    exporters.extend(tcp::start(&mut crew, doors, &context, &counters.tcp, &stop_tcp)?);
     drop(context);
 
-    let totals = counters.clone();
     let live = Arc::new(ArcSwap::from_pointee(live(&config.uplink, tls)));
     let (link_in, link) = watch::channel(uplink::Link::new());
-    let uplink = uplink::Parts {
-        spool: spool.clone(),
-        live: Arc::clone(&live),
-        metrics: counters.uplink.clone(),
-        totals: uplink::Totals::new(move || totals.totals()),
-        link: link_in,
-        instance: rand::random(),
-        drain_time: config.shutdown.deadline,
-    };
+    let uplink = uplink_parts(&config, spool.clone(), &counters, Arc::clone(&live), link_in);
     let facts = Arc::new(Facts {
         registry: counters.registry(),
         counters,
@@ -167,31 +135,69 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     });
     let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving = admin::serve(listener, Arc::clone(&facts) as Arc<dyn Subject>, stop_admin.clone());
-    tasks.spawn(serve(ending(ADMIN.to_owned()), serving));
-    tasks.spawn(until_end(ending(UPLINK.to_owned()), uplink::run(uplink, finish.clone())));
+    crew.task(ADMIN, async {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "The admin port has failed");
+        }
+    });
+    crew.task(UPLINK, uplink::run(uplink, finish.clone()));
     announce(&facts);
-    Ok(Running {
-        facts,
-        batch,
-        admission,
+    let (live, Crew { threads, tasks, .. }) = (Live { batch, admission, uplink: live }, crew);
+    Ok(Running { facts, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
+}
+
+fn uplink_parts(
+    config: &config::Proxy,
+    spool: Spool,
+    counters: &Counters,
+    live: Arc<ArcSwap<uplink::Live>>,
+    link: watch::Sender<uplink::Link>,
+) -> uplink::Parts {
+    let totals = counters.clone();
+    uplink::Parts {
+        spool,
         live,
-        stop_shards,
-        stop_tcp,
-        threads,
-        tasks,
-        finish,
-        stop_admin,
-        ended,
-    })
+        metrics: counters.uplink.clone(),
+        totals: uplink::Totals::new(move || totals.totals()),
+        link,
+        instance: rand::random(),
+        drain_time: config.shutdown.deadline,
+    }
+}
+
+/// Starts the shards of UDP, each with what was kept of the exporters that it will meet.
+fn udp_shards(
+    crew: &mut Crew,
+    sockets: Vec<ingest::Sockets>,
+    kept: Vec<keeper::Row>,
+    state: keeper::Sender,
+    context: &shard::Context,
+) -> io::Result<Vec<ExporterView>> {
+    let mut exporters = Vec::new();
+    let kept = deal(kept, sockets.len());
+    for (number, (sockets, kept)) in sockets.into_iter().zip(kept).enumerate() {
+        let context = shard::Context { exporters: ExporterView::default(), ..context.clone() };
+        exporters.push(context.exporters.clone());
+        let state = state.clone();
+        let work = move || shard::run(sockets, context, state, &kept);
+        crew.thread(&format!("shard-{number}"), work)?;
+    }
+    Ok(exporters)
+}
+
+/// What a new config changes in a running proxy.
+#[derive(Debug)]
+struct Live {
+    batch: Arc<ArcSwap<BatchSettings>>,
+    admission: Arc<ArcSwap<Admission>>,
+    uplink: Arc<ArcSwap<uplink::Live>>,
 }
 
 /// A proxy at work.
 #[derive(Debug)]
 pub struct Running {
     facts: Arc<Facts>,
-    batch: Arc<ArcSwap<BatchSettings>>,
-    admission: Arc<ArcSwap<Admission>>,
-    live: Arc<ArcSwap<uplink::Live>>,
+    live: Live,
     stop_shards: Arc<AtomicBool>,
     /// Door and connections end, and with them their shard.
     stop_tcp: CancellationToken,
@@ -299,9 +305,9 @@ impl Running {
         }
         let tls = tls::load_client(&(&new.tls).into()).map_err(|error| error.to_string())?;
         let changed = old.differences(&new);
-        self.batch.store(Arc::new(batch_settings(&new.batch)));
-        self.admission.store(Arc::new(admission_rules(&new)));
-        self.live.store(Arc::new(live(&new.uplink, tls)));
+        self.live.batch.store(Arc::new(batch_settings(&new.batch)));
+        self.live.admission.store(Arc::new(admission_rules(&new)));
+        self.live.uplink.store(Arc::new(live(&new.uplink, tls)));
         self.facts.config.store(Arc::new(new));
         Ok(changed)
     }
@@ -354,40 +360,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop_shards.store(true, Ordering::Relaxed);
     }
-}
-
-/// Tells that a thread or task has ended, however it did.
-struct Ending {
-    name: String,
-    told: mpsc::UnboundedSender<String>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // Nobody listens any more once the proxy has been stopped.
-        let _ = self.told.send(std::mem::take(&mut self.name));
-    }
-}
-
-fn thread(ending: Ending, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let builder = std::thread::Builder::new().name(ending.name.clone());
-    let body = move || {
-        let _ending = ending;
-        work();
-    };
-    builder.spawn(body).map(drop)
-}
-
-async fn serve(ending: Ending, serving: impl Future<Output = io::Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "The admin port has failed");
-    }
-    drop(ending);
-}
-
-async fn until_end(ending: Ending, work: impl Future<Output = ()>) {
-    work.await;
-    drop(ending);
 }
 
 /// Says at the start what an operator looks for first.

@@ -80,12 +80,12 @@ async fn a_new_config_is_taken_whole_or_not_at_all() {
 
     assert!(!running.reload(written(folder.path(), "[batch]\nmax_delay = '1s'\n[spool]\ndir = 'other'\n")));
     assert!(fault(&running).unwrap().starts_with("spool.dir cannot change while the proxy runs"));
-    assert_eq!(running.batch.load().max_delay, Duration::from_millis(500));
+    assert_eq!(running.live.batch.load().max_delay, Duration::from_millis(500));
 
     assert!(running.reload(written(folder.path(), "[batch]\nmax_delay = '1s'\nmax_records = 7\n")));
     assert_eq!(fault(&running), None);
-    assert_eq!(running.batch.load().max_delay, Duration::from_secs(1));
-    assert_eq!(running.batch.load().limits.max_records, 7);
+    assert_eq!(running.live.batch.load().max_delay, Duration::from_secs(1));
+    assert_eq!(running.live.batch.load().limits.max_records, 7);
 
     std::fs::write(folder.path().join("edge1.key"), "half").unwrap();
     assert!(!running.reload(written(folder.path(), "")));
