@@ -188,7 +188,8 @@ pub trait Output {
     /// What follows belongs to a held set of the datagram that arrived so; `None`: to the datagram in hand again.
     fn resume(&mut self, _held: Option<&Arrival>) {}
 
-    /// What the datagram's sequence number says, after all of it was read: of so many `unit`s.
+    /// What the datagram's sequence number says, after all of it was read: of so many `unit`s. What a sample's says,
+    /// of samples, comes behind the sample.
     fn sequence(&mut self, _unit: Unit, _step: Step) {}
 }
 

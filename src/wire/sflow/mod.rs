@@ -16,6 +16,7 @@
 //! | `structures.rs` | what is in flow records |
 //! | `flow.rs`, `counters.rs` | from records to a row |
 //! | `parts.rs`, `rows.rs` | the columns of rows, their layouts, and the way to the output |
+//! | `sources.rs` | what the samples' sequence numbers tell |
 //! | `reasons.rs` | why packets were discarded |
 //!
 //! Each sample is a set: it gives one row and is told as read, or as a fault. A record has the run's sampling rate,
@@ -35,6 +36,7 @@ mod parts;
 mod reasons;
 mod rows;
 mod sample;
+mod sources;
 mod start;
 mod structures;
 
@@ -42,10 +44,11 @@ pub use sample::{Record, Records, Sample, Source};
 
 use super::cursor::{Cursor, Short};
 use super::track::{DataNotes, Notes};
-use super::{Arrival, Decoder, Fault, Output, Place};
+use super::{Arrival, Decoder, Fault, Output, Place, Unit};
 use crate::flow::Run;
 use crate::proto::{Protocol, RecordKind, SamplingSource};
 use rows::Rows;
+use sources::Sources;
 use start::Start;
 use structures::Address;
 
@@ -57,6 +60,7 @@ const VERSION_LOW: u16 = 5;
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     rows: Rows,
+    sources: Sources,
     notes: Notes,
 }
 
@@ -253,6 +257,9 @@ fn sample(
             output.sample(&start.told(all));
             row.finish(start.kind, start.rate, &head.run, output);
             state.note(start);
+            if let Some(step) = state.sources.take(head, start) {
+                output.sequence(Unit::Samples, step);
+            }
         }
         let end = if is_whole { End::Whole } else { End::Broken { unread: walked.rest().len() } };
         return Read { bytes: content.length, end };

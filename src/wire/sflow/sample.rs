@@ -17,7 +17,7 @@ use crate::proto::RecordKind;
 const FORMAT_BITS: u32 = 12;
 
 /// The sFlow data source that a sample is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// 0 ifIndex, 1 VLAN, 2 entPhysicalEntry, 3 logical entity.
     pub class: u32,

@@ -33,8 +33,8 @@ pub(super) struct Start {
     pub(super) count: u32,
     /// 0 where there is none.
     pub(super) rate: u32,
-    sequence: u32,
-    source: Source,
+    pub(super) sequence: u32,
+    pub(super) source: Source,
     body: Body,
 }
 

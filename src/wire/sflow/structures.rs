@@ -19,7 +19,7 @@ use crate::flow::packet::{self, Addresses, Ip, Link, Packet, Ports};
 use crate::wire::cursor::{Cursor, Short};
 
 /// An address of any family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Address {
     Unknown,
     V4([u8; 4]),

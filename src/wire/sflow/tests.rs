@@ -2,7 +2,7 @@
 
 use crate::flow::{Exporter, Field, Layout, Run};
 use crate::proto::{Protocol, RecordKind, SamplingSource};
-use crate::wire::{Arrival, Decoder, Fault, Output, Place, Sample, Settings, Template};
+use crate::wire::{Arrival, Decoder, Fault, Output, Place, Sample, Settings, Step, Template, Unit};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ struct Got {
     unknown: usize,
     sets: usize,
     runs: Vec<Run>,
+    steps: Vec<(Unit, Step)>,
 }
 
 impl Output for Got {
@@ -83,6 +84,10 @@ impl Output for Got {
 
     fn unknown_sample(&mut self, _: Place) {
         self.unknown += 1;
+    }
+
+    fn sequence(&mut self, unit: Unit, step: Step) {
+        self.steps.push((unit, step));
     }
 }
 
@@ -652,6 +657,37 @@ fn lengths_that_devices_get_wrong() {
     // A frame shorter than what was sampled of it.
     let row = only_row(sample(1, FLOW_START, &[record(1, &TCP.replacen("000005ee", "0000000c", 1))]));
     assert_eq!((row.number("layer2OctetDeltaCount"), row.get("tcpControlBits")), (Some(12), "0018"));
+}
+
+#[test]
+fn each_source_counts_its_samples() {
+    let mut decoder = Decoder::new(Settings::default());
+    let mut datagrams = 0u32;
+    let mut send = |agent: &str, samples: &[Vec<u8>]| {
+        let mut bytes = datagram(samples);
+        bytes[8..12].copy_from_slice(&hex(agent));
+        bytes[16..20].copy_from_slice(&datagrams.to_be_bytes());
+        datagrams += 1;
+        let mut got = Got::default();
+        decoder.datagram(&arrival(), &bytes, &mut got).unwrap();
+        got.steps
+    };
+    let flow = |sequence: &str, source: &str| {
+        let start = FLOW_START.replacen("00000064 00000003", &format!("{sequence} {source}"), 1);
+        sample(1, &start, &[record(1001, SWITCH)])
+    };
+    let counters = |sequence: &str| sample(2, &format!("{sequence} 00000003"), &[record(1, INTERFACE)]);
+    let (one, two) = ("c0000201", "c0000202");
+    let first = [flow("00000064", "00000003"), flow("00000007", "00000004"), counters("00000001")];
+    assert_eq!(send(one, &first), []);
+    assert_eq!(send(one, &[flow("00000065", "00000003"), flow("00000008", "00000004")]), []);
+    // Two samples of one source and a counter sample are missing; another agent counts for itself.
+    assert_eq!(send(two, &[flow("00000065", "00000003")]), []);
+    let gap = |missing| (Unit::Samples, Step::Gap(missing));
+    assert_eq!(send(one, &[flow("00000068", "00000003"), counters("00000003")]), [gap(2), gap(1)]);
+    assert_eq!(send(one, &[flow("00000066", "00000003")]), [(Unit::Samples, Step::Late(1))]);
+    // What is there twice, and a new start, is the datagrams' to tell.
+    assert_eq!(send(one, &[flow("00000068", "00000003"), flow("00000001", "00000004")]), []);
 }
 
 /// One datagram with every kind of sample.
