@@ -13,6 +13,7 @@
 //! <dir>/skips                                   numbers that will never be sent: see skips.rs
 //! <dir>/quarantine/                             damaged bytes and refused batches; bounded
 //! <dir>/forked-<time>/                          what was set aside of a lane that had two writers
+//! <dir>/state/                                  the keeper's, if it was given no other place
 //! <dir>/spare-<n>.old, unfinished.new           blocks to write over, a segment being made; removed at start
 //! ```
 //! Folders have mode 0700, files 0600; symbolic links are not followed. Integers are little-endian, CRC is
