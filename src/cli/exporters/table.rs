@@ -4,6 +4,7 @@ use super::counted;
 use super::rows::{Exporter, Sender, Status, Weight};
 use crate::shard::cause::span;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 /// The columns; the sentence has no width.
 const HEAD: [&str; 11] = [
@@ -30,7 +31,9 @@ pub(super) fn text(status: &Status) -> String {
     }
     let gone = senders.iter().filter(|(_, sender)| sender.weight == Weight::Gone).count();
     senders.retain(|(_, sender)| sender.weight != Weight::Gone);
-    senders.sort_by_key(|(_, sender)| sender.weight);
+    senders.sort_by_key(|(exporter, sender)| {
+        (sender.weight, exporter.address.parse::<IpAddr>().ok(), sender.port, sender.domain)
+    });
     let lines: Vec<[String; 11]> =
         senders.iter().map(|(exporter, sender)| line(exporter, sender, status.now)).collect();
     let mut text = String::new();
