@@ -89,7 +89,10 @@ pub enum Cause {
         last: u64,
     },
     /// Its templates were kept from before our start; it has not been heard since.
-    NotYetHeard,
+    NotYetHeard {
+        /// Its address has been, from another port or domain.
+        elsewhere: bool,
+    },
     /// Some of it could not be read, lately.
     Faulty {
         /// Why not, last.
@@ -190,7 +193,7 @@ impl Cause {
             Cause::Unreadable { .. } => "unreadable",
             Cause::Silent { .. } => "silent",
             Cause::Gone { .. } => "gone",
-            Cause::NotYetHeard => "not_yet_heard",
+            Cause::NotYetHeard { .. } => "not_yet_heard",
             Cause::Faulty { .. } => "faulty",
             Cause::Awaited { .. } => "template_awaited",
             Cause::TemplatesOnly => "templates_only",
@@ -217,7 +220,7 @@ impl Cause {
             | Cause::Faulty { .. }
             | Cause::Awaited { .. } => Weight::Wrong,
             Cause::Raw | Cause::Well => Weight::Well,
-            Cause::Gone { .. } => Weight::Gone,
+            Cause::Gone { .. } | Cause::NotYetHeard { elsewhere: true } => Weight::Gone,
             _ => Weight::Odd,
         }
     }
@@ -241,7 +244,7 @@ fn unreadable(facts: &Facts, _now: u64) -> Option<Cause> {
 fn silent(facts: &Facts, now: u64) -> Option<Cause> {
     let last = facts.last_seen;
     if last == 0 {
-        return Some(Cause::NotYetHeard);
+        return Some(Cause::NotYetHeard { elsewhere: facts.address_last_seen > 0 });
     }
     let ago_ms = now.saturating_sub(last);
     match now.saturating_sub(facts.address_last_seen) {
@@ -273,7 +276,8 @@ fn awaited(facts: &Facts, _now: u64) -> Option<Cause> {
 }
 
 fn empty(facts: &Facts, _now: u64) -> Option<Cause> {
-    let is_known = matches!(facts.speaks, Speaks::Flow(_)) && facts.awaited.is_empty();
+    let is_flow = matches!(facts.speaks, Speaks::Flow(_));
+    let is_known = is_flow && facts.last_seen > 0 && facts.awaited.is_empty();
     match (facts.records, facts.options, facts.templates) {
         _ if !is_known => None,
         (0, 0, 0) => Some(Cause::Nothing),
@@ -335,7 +339,12 @@ impl fmt::Display for Cause {
                 write!(f, "silent for {}, last heard at {}", span(ago_ms), clock(last))
             }
             Cause::Gone { last } => write!(f, "sends no more since {}, another port does", clock(last)),
-            Cause::NotYetHeard => f.write_str("not heard since the restart; its templates are kept"),
+            Cause::NotYetHeard { elsewhere: false } => {
+                f.write_str("not heard since the restart; its templates are kept")
+            }
+            Cause::NotYetHeard { elsewhere: true } => {
+                f.write_str("not heard since the restart, another port is; its templates are kept")
+            }
             Cause::Faulty { fault, times, last, nothing } => {
                 let what = if nothing { "no records" } else { "some of it not read" };
                 write!(f, "{what}: {fault} ({}, last at {})", often(times), clock(last))

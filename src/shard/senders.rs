@@ -438,6 +438,7 @@ fn not_heard(rows: &mut Vec<ExporterRow>, told: HashMap<DomainKey, Sender<'_>>) 
             rows.len() - 1
         });
         if let Some(row) = rows.get_mut(place) {
+            facts.address_last_seen = row.totals.last_seen;
             row.senders.push(facts);
         }
     }

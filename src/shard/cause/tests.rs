@@ -109,7 +109,10 @@ fn silence_is_told_of_an_address_and_not_of_its_old_ports() {
     let gone = Facts { address_last_seen: NOW, ..facts };
     assert_eq!(said(&gone), ("sends no more since 14:05:00 UTC, another port does".into(), Weight::Gone));
     let before = Facts { datagrams: 0, records: 0, last_seen: 0, address_last_seen: 0, ..well() };
-    assert_eq!(said(&before).0, "not heard since the restart; its templates are kept");
+    assert_eq!(said(&before), ("not heard since the restart; its templates are kept".into(), Weight::Odd));
+    assert_eq!(Cause::all(&before, NOW).count(), 1);
+    let elsewhere = Facts { address_last_seen: NOW, ..before };
+    assert_eq!(said(&elsewhere).1, Weight::Gone);
 }
 
 #[test]
