@@ -108,6 +108,8 @@ pub struct Ingest {
     pub sequence_duplicates: Counter,
     /// How often sequence numbers began anew.
     pub sequence_resets: Counter,
+    /// Samples of sFlow that exporters say they have lost themselves.
+    pub samples_dropped_by_exporter: Counter,
     /// Raw datagrams taken.
     pub raw_accepted: Counter,
     /// Raw datagrams lost before they were numbered, by [`Ingest::DROPPED`].
@@ -206,6 +208,7 @@ impl Ingest {
             sequence_late: Labelled::new("unit", &Self::UNITS),
             sequence_duplicates: Counter::default(),
             sequence_resets: Counter::default(),
+            samples_dropped_by_exporter: Counter::default(),
             raw_accepted: Counter::default(),
             raw_dropped: Labelled::new("reason", &Self::DROPPED),
             raw_batched: Counter::default(),
@@ -269,6 +272,8 @@ impl Ingest {
         labelled(into, "sequence_late", "Those of the missing that came late", late);
         counter(into, "sequence_duplicates", "Datagrams that came twice", &self.sequence_duplicates);
         counter(into, "sequence_resets", "Sequences that began anew", &self.sequence_resets);
+        let dropped = &self.samples_dropped_by_exporter;
+        counter(into, "samples_dropped_by_exporter", "Samples that exporters say they lost", dropped);
     }
 
     fn register_datagrams(&self, into: &mut Registry) {

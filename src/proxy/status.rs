@@ -83,6 +83,7 @@ impl Counters {
                 "late": ingest.sequence_late.all(),
                 "duplicate_datagrams": ingest.sequence_duplicates.get(),
                 "resets": ingest.sequence_resets.get(),
+                "samples_dropped_by_exporter": ingest.samples_dropped_by_exporter.get(),
             },
             "raw_datagrams": {
                 "accepted": ingest.raw_accepted.get(),

@@ -452,6 +452,7 @@ impl Output for Intake {
             Step::Late(late) => self.metrics.sequence_late.add(unit.label(), late.into()),
             Step::Duplicate => drop(self.metrics.sequence_duplicates.inc()),
             Step::Reset => drop(self.metrics.sequence_resets.inc()),
+            Step::Dropped(lost) => drop(self.metrics.samples_dropped_by_exporter.inc_by(lost.into())),
         }
     }
 

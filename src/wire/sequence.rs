@@ -66,6 +66,18 @@ pub enum Step {
     Duplicate,
     /// The exporter counts from another number on.
     Reset,
+    /// So many samples the exporter has lost itself, as it says.
+    Dropped(u32),
+}
+
+impl Step {
+    /// How many of what is counted; 0 where it is no number of those.
+    pub(super) fn amount(self) -> u32 {
+        match self {
+            Step::Gap(amount) | Step::Late(amount) | Step::Dropped(amount) => amount,
+            Step::Duplicate | Step::Reset => 0,
+        }
+    }
 }
 
 /// The furthest ahead or behind that a number is taken for one of the same count.
@@ -219,7 +231,7 @@ mod tests {
                 Some(Step::Late(n)) => sum.0 -= i64::from(n),
                 Some(Step::Duplicate) => sum.1 += 1,
                 Some(Step::Reset) => sum.2 += 1,
-                None => {}
+                Some(Step::Dropped(_)) | None => {}
             }
         }
         sum

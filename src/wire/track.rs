@@ -43,9 +43,14 @@ pub struct Track {
     pub duplicates: u64,
     /// How often the sequence began anew.
     pub resets: u64,
+    /// Samples of sFlow that have not come, by the sequence numbers of their sources, late ones among them.
+    pub samples_missing: u64,
+    /// How many of those have come late.
+    pub samples_late: u64,
+    /// Samples that the exporter says it has lost itself since the first of theirs came.
+    pub samples_dropped: u64,
     sequence: Sequence,
-    uptime: u32,
-    elapsed: u64,
+    uptime: Uptime,
 }
 
 impl Track {
@@ -70,9 +75,11 @@ impl Track {
             late: 0,
             duplicates: 0,
             resets: 0,
+            samples_missing: 0,
+            samples_late: 0,
+            samples_dropped: 0,
             sequence: Sequence::default(),
-            uptime: 0,
-            elapsed: arrival.elapsed,
+            uptime: Uptime::default(),
         }
     }
 
@@ -157,8 +164,46 @@ impl Tracks {
 
     /// Takes note of a datagram that was read, whose header said `run`.
     pub(super) fn datagram(&mut self, arrival: &Arrival, run: &Run, notes: &Notes, output: &mut impl Output) {
+        let track = self.note(arrival, run, notes);
+        let restarted = track.uptime.advance(run, arrival);
+        let count = match track.unit {
+            Unit::Flows | Unit::Records => (!notes.is_part).then_some(notes.records),
+            Unit::Datagrams | Unit::Samples => Some(1),
+        };
+        if run.protocol == Protocol::NetflowV1 {
+            return; // It has no sequence number.
+        }
+        if let Some(step) = track.sequence.take(run.sequence, count, restarted) {
+            track.count(step);
+            output.sequence(track.unit, step);
+        }
+    }
+
+    /// Takes note of a datagram of samples, whose sequence numbers have been counted.
+    pub(super) fn samples(
+        &mut self,
+        arrival: &Arrival,
+        run: &Run,
+        notes: &Notes,
+        steps: &SampleSteps,
+        output: &mut impl Output,
+    ) {
+        let track = self.note(arrival, run, notes);
+        if let Some(step) = steps.datagram {
+            track.count(step);
+            output.sequence(Unit::Datagrams, step);
+        }
+        let samples =
+            [Step::Gap(steps.missing), Step::Late(steps.late), Step::Dropped(steps.dropped)].into_iter();
+        for step in samples.filter(|step| step.amount() > 0) {
+            track.count_samples(step);
+            output.sequence(Unit::Samples, step);
+        }
+    }
+
+    fn note(&mut self, arrival: &Arrival, run: &Run, notes: &Notes) -> &mut Track {
         let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
-        let track = self.track(key, arrival);
+        let track = self.0.get_or_insert_with(key, || Track::new(key.protocol, arrival));
         track.last_seen = arrival.received;
         track.datagrams += 1;
         track.records += u64::from(notes.records);
@@ -171,23 +216,7 @@ impl Tracks {
             track.carries_rate = data.carries_rate;
             track.names_sampler = data.names_sampler;
         }
-        let restarted = track.has_restarted(run, arrival);
-        (track.uptime, track.elapsed) = (run.uptime, arrival.elapsed);
-        let count = match track.unit {
-            Unit::Flows | Unit::Records => (!notes.is_part).then_some(notes.records),
-            Unit::Datagrams | Unit::Samples => Some(1),
-        };
-        if key.protocol == Protocol::NetflowV1 {
-            return; // It has no sequence number.
-        }
-        if let Some(step) = track.sequence.take(run.sequence, count, restarted) {
-            track.count(step);
-            output.sequence(track.unit, step);
-        }
-    }
-
-    fn track(&mut self, key: DomainKey, arrival: &Arrival) -> &mut Track {
-        self.0.get_or_insert_with(key, || Track::new(key.protocol, arrival))
+        track
     }
 
     /// Takes note of records of a held set.
@@ -216,16 +245,45 @@ impl Track {
             Step::Late(late) => self.late += u64::from(late),
             Step::Duplicate => self.duplicates += 1,
             Step::Reset => self.resets += 1,
+            Step::Dropped(_) => {}
         }
     }
 
-    /// The exporter's uptime has not gone on as our clock has. An exporter that starts anew may well show more uptime
-    /// than before, modulo its clock's 32 bits.
-    fn has_restarted(&self, run: &Run, arrival: &Arrival) -> bool {
-        let ours = arrival.elapsed.wrapping_sub(self.elapsed) as u32;
-        let theirs = run.uptime.wrapping_sub(self.uptime);
-        let has_uptime = self.uptime != 0 || run.uptime != 0;
-        self.datagrams > 1 && has_uptime && (theirs.wrapping_sub(ours) as i32).unsigned_abs() > UPTIME_SLACK
+    fn count_samples(&mut self, step: Step) {
+        match step {
+            Step::Gap(missing) => self.samples_missing += u64::from(missing),
+            Step::Late(late) => self.samples_late += u64::from(late),
+            Step::Dropped(dropped) => self.samples_dropped += u64::from(dropped),
+            Step::Duplicate | Step::Reset => {}
+        }
+    }
+}
+
+/// What the sequence numbers of a datagram of samples say: its own, and those of all its samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SampleSteps {
+    pub(super) datagram: Option<Step>,
+    pub(super) missing: u32,
+    pub(super) late: u32,
+    pub(super) dropped: u32,
+}
+
+/// An exporter's uptime beside our own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uptime {
+    /// The two when they were last seen together.
+    last: Option<(u32, u64)>,
+}
+
+impl Uptime {
+    /// Takes a datagram's uptime. Has it not gone on as our clock has? An exporter that starts anew may well show more
+    /// uptime than before, modulo its clock's 32 bits.
+    pub(super) fn advance(&mut self, run: &Run, arrival: &Arrival) -> bool {
+        let Some((uptime, elapsed)) = self.last.replace((run.uptime, arrival.elapsed)) else { return false };
+        let ours = arrival.elapsed.wrapping_sub(elapsed) as u32;
+        let theirs = run.uptime.wrapping_sub(uptime);
+        let has_uptime = uptime != 0 || run.uptime != 0;
+        has_uptime && (theirs.wrapping_sub(ours) as i32).unsigned_abs() > UPTIME_SLACK
     }
 }
 

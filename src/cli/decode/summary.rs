@@ -54,6 +54,8 @@ struct Order {
     late: u64,
     duplicates: u64,
     resets: u64,
+    /// Samples that the exporter says it has lost itself.
+    lost_there: u64,
 }
 
 pub(super) struct Summary<'a, W> {
@@ -199,6 +201,7 @@ impl Row {
             (self.order.late, "came late"),
             (self.order.duplicates, "came twice"),
             (self.order.resets, "new starts"),
+            (self.order.lost_there, "samples lost by the exporter itself"),
         ] {
             if count > 0 {
                 lines.push(("sequence", format!("{count} {what}")));
@@ -223,8 +226,15 @@ impl Row {
             object.insert(camel_case(what), json!(count));
         }
         object.insert("provisional".to_owned(), json!(self.provisional));
-        let Order { gaps, missing, late, duplicates, resets } = &self.order;
-        let order = json!({ "gaps": gaps, "missing": missing, "late": late, "duplicates": duplicates, "resets": resets });
+        let Order { gaps, missing, late, duplicates, resets, lost_there } = &self.order;
+        let order = json!({
+            "gaps": gaps,
+            "missing": missing,
+            "late": late,
+            "duplicates": duplicates,
+            "resets": resets,
+            "lostByExporter": lost_there,
+        });
         object.insert("sequence".to_owned(), order);
         object.insert("faults".to_owned(), json!(self.faults));
         object.insert("sampling".to_owned(), Value::Array(rates));
@@ -316,6 +326,7 @@ impl<W: Write> Show for Summary<'_, W> {
             }
             Step::Duplicate => order.duplicates += 1,
             Step::Reset => order.resets += 1,
+            Step::Dropped(lost) => order.lost_there += u64::from(lost),
         }
         Ok(())
     }

@@ -150,6 +150,7 @@ impl<W: Write> Show for Table<'_, W> {
             Step::Late(late) => format!("late: {late} of the missing {unit}"),
             Step::Duplicate => "was there before".to_owned(),
             Step::Reset => "begins anew".to_owned(),
+            Step::Dropped(lost) => format!("{lost} {unit} more were lost by the exporter itself"),
         };
         writeln!(self.out, "  sequence: {text}")
     }

@@ -16,7 +16,7 @@
 //! | `structures.rs` | what is in flow records |
 //! | `flow.rs`, `counters.rs` | from records to a row |
 //! | `parts.rs`, `rows.rs` | the columns of rows, their layouts, and the way to the output |
-//! | `sources.rs` | what the samples' sequence numbers tell |
+//! | `sequences.rs` | what the sequence numbers tell |
 //! | `reasons.rs` | why packets were discarded |
 //!
 //! Each sample is a set: it gives one row and is told as read, or as a fault. A record has the run's sampling rate,
@@ -36,7 +36,7 @@ mod parts;
 mod reasons;
 mod rows;
 mod sample;
-mod sources;
+mod sequences;
 mod start;
 mod structures;
 
@@ -44,11 +44,11 @@ pub use sample::{Record, Records, Sample, Source};
 
 use super::cursor::{Cursor, Short};
 use super::track::{DataNotes, Notes};
-use super::{Arrival, Decoder, Fault, Output, Place, Unit};
+use super::{Arrival, Decoder, Fault, Output, Place};
 use crate::flow::Run;
 use crate::proto::{Protocol, RecordKind, SamplingSource};
 use rows::Rows;
-use sources::Sources;
+use sequences::Sequences;
 use start::Start;
 use structures::Address;
 
@@ -60,8 +60,8 @@ const VERSION_LOW: u16 = 5;
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     rows: Rows,
-    sources: Sources,
     notes: Notes,
+    sequences: Sequences,
 }
 
 impl Samples {
@@ -95,6 +95,7 @@ pub(super) fn datagram(
     output.header(&head.run);
     let state = &mut decoder.samples;
     state.notes = Notes::default();
+    state.sequences.datagram(head.agent, &head.run, arrival);
     let mut left = head.samples;
     while left > 0 {
         match next(state, &head, &mut cursor, left - 1, output) {
@@ -107,7 +108,7 @@ pub(super) fn datagram(
     if left > 0 || cursor.rest().iter().any(|byte| *byte != 0) {
         output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
-    decoder.tracks.datagram(arrival, &head.run, &state.notes, output);
+    decoder.tracks.samples(arrival, &head.run, &state.notes, state.sequences.steps(), output);
     Ok(())
 }
 
@@ -254,12 +255,11 @@ fn sample(
         }
         let is_whole = walked.left() == 0 && row.lost() == 0;
         if walked.left() < start.count || start.count == 0 {
-            output.sample(&start.told(all));
+            let sample = start.told(all);
+            state.sequences.sample(&sample);
+            output.sample(&sample);
             row.finish(start.kind, start.rate, &head.run, output);
             state.note(start);
-            if let Some(step) = state.sources.take(head, start) {
-                output.sequence(Unit::Samples, step);
-            }
         }
         let end = if is_whole { End::Whole } else { End::Broken { unread: walked.rest().len() } };
         return Read { bytes: content.length, end };

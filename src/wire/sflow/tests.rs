@@ -662,12 +662,13 @@ fn lengths_that_devices_get_wrong() {
 #[test]
 fn each_source_counts_its_samples() {
     let mut decoder = Decoder::new(Settings::default());
-    let mut datagrams = 0u32;
+    let mut datagrams: BTreeMap<String, u32> = BTreeMap::new();
     let mut send = |agent: &str, samples: &[Vec<u8>]| {
         let mut bytes = datagram(samples);
         bytes[8..12].copy_from_slice(&hex(agent));
-        bytes[16..20].copy_from_slice(&datagrams.to_be_bytes());
-        datagrams += 1;
+        let of_agent = datagrams.entry(agent.to_owned()).or_default();
+        bytes[16..20].copy_from_slice(&of_agent.to_be_bytes());
+        *of_agent += 1;
         let mut got = Got::default();
         decoder.datagram(&arrival(), &bytes, &mut got).unwrap();
         got.steps
@@ -683,8 +684,8 @@ fn each_source_counts_its_samples() {
     assert_eq!(send(one, &[flow("00000065", "00000003"), flow("00000008", "00000004")]), []);
     // Two samples of one source and a counter sample are missing; another agent counts for itself.
     assert_eq!(send(two, &[flow("00000065", "00000003")]), []);
-    let gap = |missing| (Unit::Samples, Step::Gap(missing));
-    assert_eq!(send(one, &[flow("00000068", "00000003"), counters("00000003")]), [gap(2), gap(1)]);
+    let steps = send(one, &[flow("00000068", "00000003"), counters("00000003")]);
+    assert_eq!(steps, [(Unit::Samples, Step::Gap(3))]);
     assert_eq!(send(one, &[flow("00000066", "00000003")]), [(Unit::Samples, Step::Late(1))]);
     // What is there twice, and a new start, is the datagrams' to tell.
     assert_eq!(send(one, &[flow("00000068", "00000003"), flow("00000001", "00000004")]), []);
