@@ -1,4 +1,4 @@
-//! flowproxy carries flow records (NetFlow, IPFIX) from the devices of a site to a remote collector: over one
+//! flowproxy carries flow records (NetFlow, IPFIX, sFlow) from the devices of a site to a remote collector: over one
 //! TLS 1.3 gRPC stream, kept on disk until acknowledged, none lost and none twice.
 //!
 //! # The data's way

@@ -216,7 +216,7 @@ pub const OPTIONS: &[Row] = &[
         "listen.udp",
         Addresses { any_port: true },
         Off("none"),
-        "UDP addresses that take NetFlow v5, v9 and IPFIX, any of them on each",
+        "UDP addresses that take NetFlow v1, v5, v7, v9, IPFIX and sFlow v5, any of them on each",
     )
     .of(Proxy),
     row(

@@ -365,7 +365,7 @@ impl Drop for Running {
 /// Says at the start what an operator looks for first.
 fn announce(facts: &Facts) {
     for udp in &facts.udp {
-        tracing::info!(%udp, "Listening for NetFlow v5, v9 and IPFIX");
+        tracing::info!(%udp, "Listening for NetFlow v1, v5, v7, v9, IPFIX and sFlow v5");
     }
     for tcp in &facts.tcp {
         tracing::info!(%tcp, "Listening for IPFIX over TCP");
