@@ -140,7 +140,7 @@ fn packets_of_samples() -> Vec<Vec<u8>> {
 }
 
 /// Datagrams of our own encoder: flows and options; for IPFIX also enterprise fields and variable length.
-fn exported(version: Version) -> Vec<Vec<u8>> {
+pub fn exported(version: Version) -> Vec<Vec<u8>> {
     let settings = Settings {
         version,
         domain: 7,
