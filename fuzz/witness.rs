@@ -71,7 +71,6 @@ pub struct Witness {
     resumed: Option<Arrival>,
     sets_held: usize,
     bytes_held: usize,
-    batches: u64,
 }
 
 impl Witness {
@@ -123,9 +122,8 @@ impl Witness {
     /// Lays out what was gathered, reads it again, and compares each value; writes it as JSON.
     pub fn read_back(&mut self) {
         let records: usize = self.given.iter().map(|given| given.ends.len()).sum();
-        self.batches += 1;
         // Packing is zstd's and slow: a part of the batches takes it.
-        let batch = if self.batches % 16 == 1 {
+        let batch = if records % 16 == 5 {
             self.builder.seal(&mut Packer::new(), Effort::Small).map(|sealed| {
                 assert_eq!(sealed.records as usize, records);
                 read::open(sealed.codec, sealed.plain_size, &sealed.payload)
@@ -362,7 +360,7 @@ pub fn write_json(batch: &read::Batch) {
     let expected = batch.groups.iter().map(|group| group.records()).sum::<usize>();
     assert_eq!(text.lines().count(), expected);
     for line in text.lines().take(READ) {
-        let value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
-        assert!(value.is_object());
+        assert!(line.starts_with('{'));
+        serde_json::from_str::<serde::de::IgnoredAny>(line).expect("a line of JSON");
     }
 }

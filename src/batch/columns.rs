@@ -439,6 +439,11 @@ impl Encoder {
 
     /// Lengths, then the values back to back.
     fn variable(&mut self, group: &Group, index: usize) -> Written {
+        if group.layout.fields().get(index).is_some_and(|placed| placed.field.width == 0) {
+            // All lengths are 0, and there are no values: a hostile template has many such fields.
+            self.body_cuts.push(self.body.len());
+            return Written::default();
+        }
         let lengths = &mut self.narrow_values.0;
         lengths.clear();
         lengths.extend(cells::column(group, &self.spans, index).map(|field| field.len() as u32));

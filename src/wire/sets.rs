@@ -103,6 +103,10 @@ pub(super) fn data(
         decoder.notes.records += *result.as_ref().unwrap_or(&0);
         return result.map(Ending::Read);
     }
+    if set.content.is_empty() {
+        // Whatever its template is, it has no records: nothing to hold.
+        return Ok(Ending::Read(0));
+    }
     if !decoder.hold.put(key, arrival, run, set.at, set.content) {
         return Err((Fault::HoldFull, set.place()));
     }

@@ -477,6 +477,15 @@ fn ipfix_faults_are_named() {
 }
 
 #[test]
+fn a_set_without_content_is_read_and_not_held() {
+    let mut decoder = obedient();
+    let got =
+        decode(&mut decoder, &hex("0009 0001 00000bb8 65535580 00000007 00000000  0100 0004 0101 0004"))
+            .unwrap();
+    assert_eq!((got.sets, got.faults.len(), decoder.held()), (2, 0, (0, 0)));
+}
+
+#[test]
 fn headers_that_cannot_be_read_are_refused() {
     assert_eq!(decode(&mut obedient(), &[]), Err(Fault::ShortHeader));
     assert_eq!(decode(&mut obedient(), &[0, 5, 0]), Err(Fault::ShortHeader));
