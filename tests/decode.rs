@@ -275,7 +275,9 @@ fn what_is_missing_by_sequence_numbers_is_told() {
     let packets: Vec<_> = [0, 1, 5, 6, 6].map(|sequence| ipv4(&v9_flows(sequence, &flows(1..3)))).into();
     let file = files.write("gap.pcap", &pcap(RAW, &packets));
     let summary = lines(&flowproxy(&["decode", "--summary", "--format", "json", &file])).remove(0);
-    let sequence = json!({"gaps": 1, "missing": {"datagrams": 3}, "late": 0, "duplicates": 1, "resets": 0});
+    let sequence = json!({
+        "gaps": 1, "missing": {"datagrams": 3}, "late": 0, "duplicates": 1, "resets": 0, "lostByExporter": 0,
+    });
     assert_eq!(summary["sequence"], sequence);
     let text = String::from_utf8(flowproxy(&["decode", &file]).stdout).unwrap();
     assert!(text.contains("  sequence: 3 datagrams before this are missing\n"), "{text}");
