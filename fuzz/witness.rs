@@ -262,31 +262,61 @@ impl Witness {
     }
 }
 
-/// How many sets a datagram has, by a reader of its own; a tail that is no set counts as one.
+/// How many sets a datagram has, by a reader of its own; a tail that is no set counts as one, and so do an IPFIX
+/// message that is cut and what lies behind one.
 fn endings(bytes: &[u8]) -> usize {
     let u16_at = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
-    let (mut at, end) = match u16_at(0) {
-        9 => (20, bytes.len()),
-        10 => (16, u16_at(2)),
-        _ => return 1,
-    };
+    match u16_at(0) {
+        9 => sets(bytes, 20, bytes.len()).0,
+        10 => {
+            let (mut at, mut all) = (0, 0);
+            loop {
+                let end = at + u16_at(at + 2);
+                let (read, stop) = sets(bytes, at + 16, end.min(bytes.len()));
+                all += read + usize::from(end > bytes.len());
+                let Some(stop) = stop.filter(|_| end <= bytes.len()) else { return all };
+                at = end.max(stop);
+                let behind = &bytes[at..];
+                if behind.iter().all(|byte| *byte == 0) {
+                    return all;
+                }
+                let is_message =
+                    behind.len() >= 4 && u16_at(at) == 10 && (16..=behind.len()).contains(&u16_at(at + 2));
+                if !is_message {
+                    return all + 1;
+                }
+            }
+        }
+        _ => 1,
+    }
+}
+
+/// The sets from `at` on that begin before `end`, and where the last one stops if nothing was wrong.
+fn sets(bytes: &[u8], mut at: usize, end: usize) -> (usize, Option<usize>) {
+    let u16_at = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    let can_begin = |at: usize| at + 4 <= bytes.len() && (4..=bytes.len() - at).contains(&u16_at(at + 2));
+    let is_v9 = u16_at(0) == 9;
     let mut sets = 0;
-    while at < end {
-        if end - at < 4 {
-            // Less than a header is left: of IPFIX the message's end, of v9 a fault unless it is padding.
-            return sets + usize::from(u16_at(0) == 9 && bytes[at..end].iter().any(|byte| *byte != 0));
+    while at < end && (is_v9 || end - at >= 4) {
+        let aligned = at.next_multiple_of(4);
+        if !can_begin(at) && can_begin(aligned) && bytes[at..aligned].iter().all(|byte| *byte == 0) {
+            at = aligned;
+        }
+        if bytes.len() - at < 4 {
+            let is_fault = bytes[at..].iter().any(|byte| *byte != 0);
+            return (sets + usize::from(is_fault), (!is_fault).then_some(at));
         }
         let (id, length) = (u16_at(at), u16_at(at + 2));
         if (id, length) == (0, 0) {
-            return sets;
+            return (sets, bytes[at..].iter().all(|byte| *byte == 0).then_some(at));
         }
         sets += 1;
-        if length < 4 || at + length > bytes.len() {
-            return sets;
+        if !can_begin(at) {
+            return (sets, None);
         }
         at += length;
     }
-    sets
+    (sets, Some(at))
 }
 
 /// Checks that rows are whole records; gives where each ends.

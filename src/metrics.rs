@@ -152,7 +152,9 @@ impl Ingest {
     pub const UNREADABLE: [&str; 5] =
         ["short_header", "unknown_version", "message_length", "agent_address", Self::PANIC];
     /// Why a set, or a template in it, could not be decoded: the other labels.
-    pub const UNDECODED: [&str; 15] = [
+    pub const UNDECODED: [&str; 17] = [
+        "cut_message",
+        "trailing_bytes",
         "count",
         "set_length",
         "reserved_set",

@@ -58,7 +58,7 @@ fn every_kind_of_bad_datagram_is_counted() {
         ("wrong magic", vec![0x12, 0x34, 0, 0, 0, 0, 0, 0]),
         ("v9 header cut", good[..19].to_vec()),
         ("v5 header cut", lying_v5[..23].to_vec()),
-        ("IPFIX length over the datagram", Bytes::default().u16(10).u16(999).u32(0).u32(0).u32(0).0),
+        ("IPFIX length below its header", Bytes::default().u16(10).u16(15).u32(0).u32(0).u32(0).0),
     ];
     for (what, datagram) in unreadable {
         let risen = rise(&proxy, &socket, &datagram, &["flowproxy_datagrams_unreadable_total"]);

@@ -14,6 +14,9 @@ use std::fmt;
 const LIMITED_MS: u64 = 60_000;
 /// How long a fault that was met is told.
 const FAULTY_MS: u64 = 600_000;
+/// Data that has waited no longer than this may yet be read by a template of another port, which is tried after five
+/// seconds, once a second.
+const ON_ITS_WAY_MS: u64 = 7_000;
 /// Without a datagram for so long a sender is silent: exporters send something every few minutes.
 const SILENT_MS: u64 = 600_000;
 /// A clock that is further from ours than this is wrong: v9 and IPFIX tell whole seconds, networks delay some more.
@@ -264,8 +267,14 @@ fn faulty(facts: &Facts, now: u64) -> Option<Cause> {
     Some(Cause::Faulty { fault: last.fault, times: last.times, last: last.last, nothing })
 }
 
-fn awaited(facts: &Facts, _now: u64) -> Option<Cause> {
+fn awaited(facts: &Facts, now: u64) -> Option<Cause> {
     let most = facts.awaited.iter().max_by_key(|awaited| awaited.sets)?;
+    // What is read by a template of another port waits a little for one of its own, each time.
+    let is_on_its_way =
+        facts.provisional > 0 && facts.awaited.iter().all(|it| now.saturating_sub(it.since) < ON_ITS_WAY_MS);
+    if is_on_its_way {
+        return None;
+    }
     Some(Cause::Awaited {
         template: most.template,
         others: facts.awaited.len() - 1,

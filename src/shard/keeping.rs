@@ -4,12 +4,17 @@ use crate::keeper::{Row, Sender};
 use crate::metrics::Ingest;
 use crate::wire::{Decoder, DomainKey};
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 /// Bytes handed over in one go: what is packed for it delays the next read.
 const BYTES_A_TICK: usize = 4 << 20;
 
 /// Domains marked as changed, beyond which those that were forgotten are no longer told.
-const MOST_MARKED: usize = 20_000;
+const MOST_MARKED: usize = 200_000;
+
+/// How long the end waits for a keeper that is busy writing, and how often it looks.
+const LAST_WAIT: Duration = Duration::from_secs(4);
+const LAST_NAP: Duration = Duration::from_millis(5);
 
 /// Puts back what was kept; `rows` are those of this shard, what was used longest ago first.
 pub(super) fn restore(decoder: &mut Decoder, rows: &[Row], sender: Sender, metrics: &Ingest) -> Keeping {
@@ -38,9 +43,14 @@ impl Keeping {
         self.give(decoder, BYTES_A_TICK);
     }
 
-    /// Hands over all that has changed, however long it takes.
+    /// Hands over all that has changed, at the end, as fast as the keeper takes it.
     pub(super) fn hand_over_all(&mut self, decoder: &mut Decoder) {
+        let until = Instant::now() + LAST_WAIT;
         self.give(decoder, usize::MAX);
+        while !self.marked.is_empty() && Instant::now() < until {
+            std::thread::sleep(LAST_NAP);
+            self.give(decoder, usize::MAX);
+        }
     }
 
     fn give(&mut self, decoder: &mut Decoder, most_bytes: usize) {

@@ -11,9 +11,15 @@ pub enum Fault {
     /// The version field is of no protocol known.
     #[error("the version is of no protocol known")]
     UnknownVersion,
-    /// An IPFIX message says that it is longer than the datagram, or shorter than its header.
-    #[error("the message's length does not fit the datagram")]
+    /// An IPFIX message says that it is shorter than its header.
+    #[error("the message's length is shorter than its header")]
     MessageLength,
+    /// An IPFIX message says that it is longer than the datagram; the sets that are there are read.
+    #[error("the message ends before its length says")]
+    CutMessage,
+    /// Bytes behind an IPFIX message that are neither padding nor another message.
+    #[error("something lies behind the message that is none")]
+    TrailingBytes,
     /// An sFlow agent's address is of no family known.
     #[error("the agent's address is of no family known")]
     AgentAddress,
@@ -63,10 +69,12 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for counters to be registered at start.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 20] = [
         Fault::ShortHeader,
         Fault::UnknownVersion,
         Fault::MessageLength,
+        Fault::CutMessage,
+        Fault::TrailingBytes,
         Fault::AgentAddress,
         Fault::Count,
         Fault::SetLength,
@@ -90,6 +98,8 @@ impl Fault {
             Fault::ShortHeader => "short_header",
             Fault::UnknownVersion => "unknown_version",
             Fault::MessageLength => "message_length",
+            Fault::CutMessage => "cut_message",
+            Fault::TrailingBytes => "trailing_bytes",
             Fault::AgentAddress => "agent_address",
             Fault::Count => "count",
             Fault::SetLength => "set_length",

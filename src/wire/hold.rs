@@ -26,8 +26,9 @@ impl Default for HoldLimits {
     }
 }
 
-/// What a held set costs beside its bytes.
-const SET_COST: usize = 256;
+/// What a held set costs beside its bytes, at most: its own, and a queue and the places in the tables if it is the only
+/// one that waits for its template.
+const SET_COST: usize = 1_024;
 
 /// A part of all that one address may hold.
 const SHARE: usize = 4;

@@ -45,31 +45,54 @@ pub fn message_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     }
 }
 
-/// Reads a message whose version has been read.
+/// Reads a datagram whose version has been read: a message, and what some exporters send behind it, others.
 pub(super) fn datagram(
     decoder: &mut Decoder,
     arrival: &Arrival,
-    mut cursor: Cursor<'_>,
+    cursor: Cursor<'_>,
     output: &mut impl Output,
 ) -> Result<(), Fault> {
+    let mut behind = message(decoder, arrival, cursor, output)?;
+    while behind.rest().iter().any(|byte| *byte != 0) {
+        let place = Place { offset: behind.at(), bytes: behind.left() };
+        let is_message = matches!(message_length(behind.rest()), Ok(Some(length)) if length <= behind.left());
+        let read = is_message && behind.u16().is_ok();
+        match read.then(|| message(decoder, arrival, behind, output)) {
+            Some(Ok(rest)) => behind = rest,
+            _ => {
+                output.fault(Fault::TrailingBytes, place);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a message whose version has been read; gives what lies behind it, nothing where its end is not known.
+fn message<'a>(
+    decoder: &mut Decoder,
+    arrival: &Arrival,
+    mut cursor: Cursor<'a>,
+    output: &mut impl Output,
+) -> Result<Cursor<'a>, Fault> {
     let whole = cursor.left() + VERSION_BYTES;
     let (length, mut run) = header(arrival, &mut cursor).map_err(|Short| Fault::ShortHeader)?;
     let content = length.checked_sub(HEADER_BYTES).ok_or(Fault::MessageLength)?;
-    if length > whole {
-        return Err(Fault::MessageLength);
-    }
     output.header(&run);
     // Some exporters count their last set too short by its padding: a set may reach past the message's length as
     // long as the datagram holds it.
     let header = run;
     decoder.notes = Notes::default();
-    let after = cursor.left() - content;
+    let after = cursor.left().saturating_sub(content);
     let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
+    let mut is_broken = length > whole;
     while cursor.left() >= after + sets::HEADER_BYTES {
         let rest = cursor.rest();
         let Some(set) = sets::next(&mut cursor, output) else {
             // A set that could not be told from the next hides how many records there were.
-            decoder.notes.is_part |= rest.iter().any(|byte| *byte != 0);
+            let is_fault = rest.iter().any(|byte| *byte != 0);
+            decoder.notes.is_part |= is_fault;
+            is_broken |= is_fault;
             break;
         };
         let result = match set.id {
@@ -82,9 +105,16 @@ pub(super) fn datagram(
         decoder.notes.is_part |= set.id >= FIRST_DATA_SET && !matches!(result, Ok(Ending::Read(_)));
         sets::end(&result, set.place(), output);
     }
+    if length > whole {
+        decoder.notes.is_part = true;
+        output.fault(Fault::CutMessage, Place { offset: whole, bytes: 0 });
+    }
     decoder.domains.settle();
     decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
-    Ok(())
+    // A set that is no part of the whole leaves nothing behind of which the start is known.
+    let behind = if is_broken { 0 } else { after.min(cursor.left()) };
+    let _passed = cursor.take(cursor.left() - behind);
+    Ok(if is_broken { Cursor::within(&[], cursor.at()) } else { cursor })
 }
 
 fn header(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<(usize, Run), Short> {
@@ -147,7 +177,11 @@ fn template(
     let kind = if options { RecordKind::Options } else { RecordKind::Data };
     let kept =
         compile(kind, scope, false, &fields).and_then(|layout| sets::keep(decoder, key, id, layout, output));
-    Ok(kept.map(|()| Ending::Read(0)).map_err(|fault| (fault, place)))
+    Ok(kept.map(|()| Ending::Read(0)).map_err(|fault| {
+        // What is no longer so does not serve on.
+        decoder.domains.withdraw(&key, id);
+        (fault, place)
+    }))
 }
 
 fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {

@@ -47,6 +47,7 @@ impl<'a> Set<'a> {
 /// Some exporters fill the datagram up with zeros after the last set (Palo Alto): a set of id 0 and length 0
 /// is the end and no fault.
 pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Option<Set<'a>> {
+    skip_uncounted_padding(cursor);
     let place = Place { offset: cursor.at(), bytes: cursor.left() };
     if cursor.left() < HEADER_BYTES {
         if cursor.rest().iter().any(|byte| *byte != 0) {
@@ -65,6 +66,26 @@ pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Opt
             output.fault(Fault::SetLength, place);
             None
         }
+    }
+}
+
+/// Goes past zeros up to the next four bytes when no set can begin here and one can there: some exporters align sets
+/// and do not count what that takes (Mikrotik).
+fn skip_uncounted_padding(cursor: &mut Cursor<'_>) {
+    let mut aligned = *cursor;
+    let Ok(padding) = aligned.take(cursor.at().next_multiple_of(4) - cursor.at()) else { return };
+    let is_padding = !padding.is_empty() && padding.iter().all(|byte| *byte == 0);
+    if is_padding && !can_begin(*cursor) && can_begin(aligned) {
+        *cursor = aligned;
+    }
+}
+
+/// A set may begin here, by its length.
+fn can_begin(mut cursor: Cursor<'_>) -> bool {
+    let left = cursor.left();
+    match (cursor.u16(), cursor.u16()) {
+        (Ok(_), Ok(length)) => (HEADER_BYTES..=left).contains(&usize::from(length)),
+        _ => false,
     }
 }
 

@@ -138,7 +138,11 @@ fn keep(
     if id < FIRST_DATA_SET {
         return Err((Fault::TemplateId, place));
     }
-    let layout = compile(kind, scope, true, fields).map_err(|fault| (fault, place))?;
-    sets::keep(decoder, key, id, layout, output).map_err(|fault| (fault, place))?;
-    Ok(Ending::Read(0))
+    let kept =
+        compile(kind, scope, true, fields).and_then(|layout| sets::keep(decoder, key, id, layout, output));
+    kept.map(|()| Ending::Read(0)).map_err(|fault| {
+        // What is no longer so does not serve on.
+        decoder.domains.withdraw(&key, id);
+        (fault, place)
+    })
 }

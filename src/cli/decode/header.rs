@@ -17,7 +17,7 @@ use crate::proto::Protocol;
 const FLOW_PORTS: [u16; 10] = [2055, 2056, 4739, 6343, 9555, 9991, 9992, 9993, 9995, 9996];
 
 const V1_HEADER_BYTES: usize = 16;
-const V1_RECORD_BYTES: usize = 52;
+const V1_RECORD_BYTES: usize = 48;
 const V5_HEADER_BYTES: usize = 24;
 const V5_RECORD_BYTES: usize = 48;
 const V7_RECORD_BYTES: usize = 52;
@@ -41,7 +41,11 @@ pub(super) fn is_flow(datagram: &capture::Datagram<'_>) -> bool {
 
 fn looks_like_flow(datagram: &capture::Datagram<'_>) -> bool {
     let (bytes, length) = (datagram.bytes, datagram.bytes.len() + datagram.missing);
-    let is_whole = |header: usize, record: usize| length > header && (length - header).is_multiple_of(record);
+    // The count of other traffic would hardly fit its length.
+    let is_whole = |header: usize, record: usize| {
+        let count = usize::from(u16_at(bytes, 2).unwrap_or(0));
+        count > 0 && length >= header + count * record
+    };
     match read(bytes).map(|header| header.protocol) {
         Some(Protocol::NetflowV1) => is_whole(V1_HEADER_BYTES, V1_RECORD_BYTES),
         Some(Protocol::NetflowV5) => is_whole(V5_HEADER_BYTES, V5_RECORD_BYTES),
@@ -106,11 +110,14 @@ mod tests {
     #[test]
     fn elsewhere_version_and_length_must_fit() {
         for (start, length, is_flow) in [
-            (&[0, 1][..], 16 + 52, true),
-            (&[0, 1], 60, false),
-            (&[0, 5], 24 + 2 * 48, true),
-            (&[0, 5], 24, false),
-            (&[0, 7], 24 + 52, true),
+            (&[0, 1, 0, 1][..], 16 + 52, true),
+            (&[0, 1, 0, 2], 16 + 2 * 48, true),
+            (&[0, 1, 0, 1], 60, false),
+            (&[0, 1, 1, 0], 500, false),
+            (&[0, 5, 0, 2], 24 + 2 * 48, true),
+            (&[0, 5, 0, 2], 24 + 2 * 48 + 3, true),
+            (&[0, 5, 0, 0], 24 + 48, false),
+            (&[0, 7, 0, 1], 24 + 52, true),
             (&[0, 9], 20, true),
             (&[0, 9], 19, false),
             (&[0, 10, 0, 40], 40, true),

@@ -105,7 +105,7 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
             return Ok(Some(error.to_string()));
         }
     };
-    let mut decoder = Decoder::new(settings());
+    let mut decoder = Decoder::new(settings(capture.format()));
     let mut gather = Gather::new(show);
     let (mut number, mut others, mut clock) = (0, 0, Clock::default());
     let failure = loop {
@@ -113,9 +113,6 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
             Ok(Next::Datagram(datagram)) if header::is_flow(&datagram) => {
                 number += 1;
                 let elapsed = clock.at(datagram.received);
-                if clock.is_second_over() {
-                    decoder.tick(elapsed, &mut gather);
-                }
                 let arrival =
                     Arrival { exporter: datagram.exporter, received: datagram.received, elapsed, number };
                 gather.datagram(Datagram::new(number, &datagram));
@@ -144,32 +141,24 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
     Ok(failure.map(|error| error.to_string()))
 }
 
-/// Data waits for its template for as long as the file goes on.
-fn settings() -> Settings {
+/// Data waits for its template for as long as the file goes on. In an IPFIX file withdrawals take effect, as in any
+/// stream whose order is sure (RFC 7011 8.1).
+fn settings(format: crate::capture::Format) -> Settings {
     let hold = HoldLimits { max_bytes: 4 * HELD_BYTES, max_age: u64::MAX };
     let changes = ChangeLimits { burst: u32::MAX, ..ChangeLimits::default() };
-    Settings { limits: Limits { hold, changes, ..Limits::default() }, ..Settings::default() }
+    let limits = Limits { hold, changes, ..Limits::default() };
+    Settings { obey_withdrawals: format == crate::capture::Format::Ipfix, limits, ..Settings::default() }
 }
 
 /// The capture's time as a clock that never goes back.
 #[derive(Debug, Default)]
 struct Clock {
     now: u64,
-    ticked: u64,
 }
 
 impl Clock {
     fn at(&mut self, received: u64) -> u64 {
         self.now = self.now.max(received);
         self.now
-    }
-
-    /// Once a second of the capture's time.
-    fn is_second_over(&mut self) -> bool {
-        let is_over = self.now >= self.ticked + 1_000;
-        if is_over {
-            self.ticked = self.now;
-        }
-        is_over
     }
 }

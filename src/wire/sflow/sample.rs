@@ -9,6 +9,7 @@
 //! | a record says that it is longer than what is left of its sample | it and those after it are not read |
 //! | the last record runs over its sample's end, and where it ends the next sample begins while none begins at the sample's own end | the record is taken whole (seen: a sample's length 4 too low) |
 //! | a record of a known structure says that it is shorter than that, no record can begin behind it, and one can behind the whole structure | it is taken whole (seen: Ethernet frame of 20 for 24, extended switch of 6 for 16) |
+//! | a record's length is no multiple of four, no record can begin behind it, and one can behind zeros up to such a multiple | those are padding |
 //! | bytes are left behind the last record | they are padding (seen: a sample's length 4 too high) |
 
 use crate::proto::RecordKind;
@@ -107,10 +108,18 @@ impl<'a> Iterator for Records<'a> {
             cut = whole.filter(|(_, rest)| can_begin(rest, left)).or(cut);
         }
         let (bytes, rest) = cut?;
+        let rest = padded(length, rest, left).unwrap_or(rest);
         (self.rest, self.left) = (rest, left);
         let (enterprise, format) = (data_format >> FORMAT_BITS, data_format & ((1 << FORMAT_BITS) - 1));
         Some(Record { enterprise, format, bytes })
     }
+}
+
+/// What follows the zeros that align a record to four bytes (RFC 4506 4.10), if nothing can begin without them.
+fn padded(length: usize, rest: &[u8], left: u32) -> Option<&[u8]> {
+    let (padding, rest_padded) = rest.split_at_checked(length.next_multiple_of(4) - length)?;
+    let is_padding = !padding.is_empty() && padding.iter().all(|byte| *byte == 0);
+    (is_padding && !can_begin(rest, left) && can_begin(rest_padded, left)).then_some(rest_padded)
 }
 
 /// The rest of a sample may be the `left` records that are to come.
