@@ -296,6 +296,8 @@ struct Told<'a> {
     random_interval: u64,
     packet_interval: u64,
     packet_space: u64,
+    /// There is a field for the space, be it 0.
+    tells_space: bool,
     size: u64,
     population: u64,
     boot: u64,
@@ -326,7 +328,10 @@ impl<'a> Told<'a> {
             Role::Interval => &mut self.interval,
             Role::RandomInterval => &mut self.random_interval,
             Role::PacketInterval => &mut self.packet_interval,
-            Role::PacketSpace => &mut self.packet_space,
+            Role::PacketSpace => {
+                self.tells_space = true;
+                &mut self.packet_space
+            }
             Role::Size => &mut self.size,
             Role::Population => &mut self.population,
             Role::Boot => &mut self.boot,
@@ -341,7 +346,7 @@ impl<'a> Told<'a> {
         let whole = [self.interval, self.random_interval].into_iter().find(|rate| *rate != 0);
         let spaced = || {
             let packets = u128::from(self.packet_interval) + u128::from(self.packet_space);
-            nearest(packets, self.packet_interval)
+            nearest(packets, self.packet_interval).filter(|_| self.tells_space)
         };
         let drawn = || nearest(u128::from(self.population), self.size);
         let rate = whole.or_else(spaced).or_else(drawn)?;

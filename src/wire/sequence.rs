@@ -95,6 +95,9 @@ const MOVED_AND_STILL: u8 = 8;
 /// Datagrams in a row that are behind and follow each other: the exporter has started anew.
 const NEW_START: u8 = 3;
 
+/// The same beside an uptime, which has not gone back: what comes twice in a row is then more likely.
+const NEW_START_BESIDE_UPTIME: u8 = 64;
+
 /// Numbers that have not come: `missing` of them, from `first` on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Gap {
@@ -113,6 +116,8 @@ pub struct Sequence {
     same: u8,
     /// There have been two numbers that were not the same.
     moves: bool,
+    /// An uptime comes with the numbers, and would tell of a new start.
+    has_uptime: bool,
     /// Datagrams in a row that were behind, each following the one before, and what would be the next of those.
     behind: u8,
     after_behind: u32,
@@ -122,6 +127,11 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    /// Of numbers that come with an uptime.
+    pub(super) fn beside_uptime() -> Sequence {
+        Sequence { has_uptime: true, ..Sequence::default() }
+    }
+
     /// The number is always the same and says nothing.
     pub fn stands_still(&self) -> bool {
         !self.moves && self.same >= STILL
@@ -189,7 +199,8 @@ impl Sequence {
         let follows = self.behind > 0 && number == self.after_behind;
         self.behind = if follows { self.behind + 1 } else { 1 };
         self.after_behind = number.wrapping_add(count);
-        if self.behind < NEW_START {
+        let new_start = if self.has_uptime { NEW_START_BESIDE_UPTIME } else { NEW_START };
+        if self.behind < new_start {
             return Some(Step::Duplicate);
         }
         self.behind = 0;
@@ -319,6 +330,26 @@ mod tests {
         let mixed = (0..1_000).flat_map(|i| [(1_000 + i, 1), (50_000 + i, 1)]);
         let (missing, ..) = sum(&mut sequence, mixed);
         assert!(missing <= 50_000, "{missing}");
+    }
+
+    #[test]
+    fn what_comes_twice_in_a_row_is_no_new_start_where_the_uptime_goes_on() {
+        for (mut sequence, expected) in
+            [(Sequence::beside_uptime(), (0, 5, 0)), (Sequence::default(), (15, 2, 1))]
+        {
+            let (mut missing, mut duplicates, mut resets) = (0, 0, 0);
+            for number in (1..20).chain(12..17).chain(20..30) {
+                match sequence.take(number, Some(1), false) {
+                    Some(Step::Gap(gap)) => missing += gap,
+                    Some(Step::Late(late)) => missing -= late,
+                    Some(Step::Duplicate) => duplicates += 1,
+                    Some(Step::Reset) => resets += 1,
+                    _ => {}
+                }
+            }
+            assert_eq!((duplicates, resets), (expected.1, expected.2));
+            assert_eq!(missing == 0, expected.0 == 0);
+        }
     }
 
     proptest! {

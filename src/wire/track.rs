@@ -78,7 +78,10 @@ impl Track {
             samples_missing: 0,
             samples_late: 0,
             samples_dropped: 0,
-            sequence: Sequence::default(),
+            sequence: match protocol {
+                Protocol::Ipfix => Sequence::default(),
+                _ => Sequence::beside_uptime(),
+            },
             uptime: Uptime::default(),
         }
     }
