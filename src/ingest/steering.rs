@@ -7,7 +7,7 @@ use std::net::IpAddr;
 const SPREAD: u32 = 0x9e37_79b1;
 const SPREAD_SHIFT: u32 = 16;
 
-/// The shard, of so many, that the kernel gives this address's datagrams to: the same reckoning as [`program`]'s. IPv4
+/// The shard, of so many, that the kernel gives this address's datagrams to: the same reckoning as `program`'s. IPv4
 /// as it is, also where it came to a socket of both families.
 pub fn shard_of(address: IpAddr, shards: usize) -> usize {
     let word = match address.to_canonical() {

@@ -1,6 +1,6 @@
 //! One thread's work: receive, decode, batch, hand to the spool. It shares nothing with other shards.
 //!
-//! What it receives from is a [`Source`]: `udp.rs`, `tcp.rs`. What becomes of it is `intake.rs`'s.
+//! What it receives from is a `Source`: `udp.rs`, `tcp.rs`. What becomes of it is `intake.rs`'s.
 //!
 //! A shard of UDP never waits on disk, network or a lock that others hold for long: a full queue costs the batch, counted,
 //! and the next datagram is read. The shard of TCP waits while the spool is behind: its senders can be slowed.
