@@ -124,6 +124,56 @@ fn options_and_withdrawals_are_templates_too() {
     assert_eq!((&options["exporter"], &options["port"]), (&json!("0.0.0.0"), &json!(0)));
 }
 
+/// A file is a stream whose order is sure.
+#[test]
+fn withdrawals_in_ipfix_files_take_effect() {
+    let files = Files::new();
+    let template = |fields: &[(u16, u16)]| datagrams::set(2, &datagrams::template(256, fields));
+    let withdrawal = datagrams::set(2, &Bytes::default().u16(256).u16(0).0);
+    let data = datagrams::set(256, &[6; 4]);
+    let messages = [
+        datagrams::ipfix(0, 1, &[template(&[(8, 4)]), withdrawal]),
+        datagrams::ipfix(0, 1, &[data]),
+        datagrams::ipfix(4, 1, &[template(&[(4, 1)])]),
+    ];
+    let lines = decode(&files.write("withdrawn.ipfix", &messages.concat()));
+    let records = of_kind(&lines, "data");
+    assert_eq!(records.len(), 4, "{lines:?}");
+    assert!(records.iter().all(|line| line["raw"] == json!([[4, 0, "06"]]) && line["datagram"] == 2));
+}
+
+/// A template of another port is tried when the file has ended: the port's own may come at any time.
+#[test]
+fn no_template_is_borrowed_while_the_file_goes_on() {
+    let files = Files::new();
+    let template = |fields: &[(u16, u16)]| {
+        datagrams::v9(0, 7, 1, &[datagrams::set(0, &datagrams::template(256, fields))])
+    };
+    let data = datagrams::v9(1, 7, 1, &[datagrams::set(256, &[1, 2, 3, 4, 0, 0, 0, 9])]);
+    let from = |port: u16, datagram: &[u8]| {
+        let mut packet = ipv4(datagram);
+        packet[20..22].copy_from_slice(&port.to_be_bytes());
+        packet
+    };
+    let packets = [
+        from(1_000, &template(&[(8, 4), (1, 4)])),
+        from(1_001, &data),
+        from(1_001, &template(&[(1, 4), (8, 4)])),
+    ];
+    let mut file = pcap(RAW, &packets);
+    let mut at = 24;
+    for (place, packet) in packets.iter().enumerate() {
+        let seconds = u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) + 600 * place as u32;
+        file[at..at + 4].copy_from_slice(&seconds.to_be_bytes());
+        at += 16 + packet.len();
+    }
+    let lines = decode(&files.write("ports.pcap", &file));
+    let records = of_kind(&lines, "data");
+    assert_eq!(records.len(), 1, "{lines:?}");
+    assert_eq!(records[0]["raw"], json!([[1, 0, "01020304"], [8, 0, "00000009"]]));
+    assert_eq!(records[0]["fields"].get("templateSource"), None);
+}
+
 #[test]
 fn fragments_are_put_together() {
     let files = Files::new();

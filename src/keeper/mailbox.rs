@@ -19,6 +19,8 @@ struct Content {
     batch: Batch,
     bytes: usize,
     senders: usize,
+    /// A sender is about to end: what is here is not to wait for more.
+    hurries: bool,
     /// Counts the databases that were begun anew: see [`Sender::season`].
     season: u64,
 }
@@ -42,12 +44,12 @@ pub(super) struct Mailbox(Arc<Shared>);
 
 impl Mailbox {
     pub(super) fn new(season: u64) -> Mailbox {
-        let content = Content { batch: Batch::new(), bytes: 0, senders: 0, season };
+        let content = Content { batch: Batch::new(), bytes: 0, senders: 0, hurries: false, season };
         Mailbox(Arc::new(Shared { content: Mutex::new(content), changed: Condvar::new() }))
     }
 
     /// Waits until there is something, and then an interval more; or, when there is still something to do, the
-    /// interval only. True, at once, when the last sender is gone.
+    /// interval only, or no longer once a sender hurries. True, at once, when the last sender is gone.
     pub(super) fn wait(&self, busy: bool, interval: Duration) -> bool {
         let mut content = self.0.lock();
         while !busy && content.batch.is_empty() && content.senders > 0 {
@@ -56,7 +58,8 @@ impl Mailbox {
         let until = Instant::now() + interval;
         while content.senders > 0 {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // What could not be written is not tried faster.
+            if left.is_zero() || (content.hurries && !busy && !content.batch.is_empty()) {
                 return false;
             }
             let waited = self.0.changed.wait_timeout(content, left);
@@ -109,6 +112,12 @@ impl Sender {
         content.batch.insert(key, saved);
         shared.changed.notify_all();
         true
+    }
+
+    /// Has what is put in from now on written at once: there is more to come than there is room for, and little time.
+    pub fn hurry(&self) {
+        self.0.0.lock().hurries = true;
+        self.0.0.changed.notify_all();
     }
 
     /// Changes when the database was begun anew: then what has not changed is to be handed over, too.

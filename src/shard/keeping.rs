@@ -43,9 +43,11 @@ impl Keeping {
         self.give(decoder, BYTES_A_TICK);
     }
 
-    /// Hands over all that has changed, at the end, as fast as the keeper takes it.
+    /// Hands over all that has changed, at the end, as fast as the keeper writes it. A disk that takes longer than
+    /// [`LAST_WAIT`] loses the rest.
     pub(super) fn hand_over_all(&mut self, decoder: &mut Decoder) {
         let until = Instant::now() + LAST_WAIT;
+        self.sender.hurry();
         self.give(decoder, usize::MAX);
         while !self.marked.is_empty() && Instant::now() < until {
             std::thread::sleep(LAST_NAP);
@@ -112,6 +114,29 @@ mod tests {
     fn open(dir: &std::path::Path) -> (keeper::Keeper, Sender, Vec<Row>) {
         let settings = keeper::Settings { dir: dir.to_owned(), max_domains: 100, max_bytes: 1 << 20 };
         keeper::open(settings, keeper::Metrics::default()).unwrap()
+    }
+
+    #[test]
+    fn the_end_hands_over_more_than_the_keeper_takes_at_once() {
+        const DOMAINS: u16 = 25_000;
+        let dir = tempfile::tempdir().unwrap();
+        let settings = keeper::Settings {
+            dir: dir.path().to_owned(),
+            max_domains: usize::from(DOMAINS),
+            max_bytes: 1 << 30,
+        };
+        let (keeper, sender, rows) = keeper::open(settings.clone(), keeper::Metrics::default()).unwrap();
+        let changes = wire::ChangeLimits { burst: u32::MAX, ..wire::ChangeLimits::default() };
+        let limits = Limits { domains: 2 * usize::from(DOMAINS), changes, ..Limits::default() };
+        let mut decoder = Decoder::new(wire::Settings { limits, ..Default::default() });
+        let mut keeping = restore(&mut decoder, &rows, sender, &Ingest::new());
+        (1..=DOMAINS).for_each(|port| tell(&mut decoder, port, 8));
+        let writer = std::thread::spawn(move || keeper.run());
+        keeping.hand_over_all(&mut decoder);
+        drop(keeping);
+        writer.join().unwrap();
+        let (_keeper, _sender, rows) = keeper::open(settings, keeper::Metrics::default()).unwrap();
+        assert_eq!(rows.len(), usize::from(DOMAINS));
     }
 
     #[test]

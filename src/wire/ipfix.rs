@@ -8,6 +8,12 @@
 //! field                        0 element, high bit: enterprise   2 length   4 enterprise number if so
 //! data set, id = template id   records, padding
 //! ```
+//!
+//! | if | then |
+//! |---|---|
+//! | a message says that it is longer than its datagram | the sets that are there are read, and a fault says that it is cut |
+//! | another message lies behind it | it is read too |
+//! | something else that is not zeros does | a fault |
 
 use super::cursor::{Cursor, Short};
 use super::domain::DomainKey;

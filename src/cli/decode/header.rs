@@ -8,7 +8,7 @@
 //! | sFlow v5 | 28, or 40 when the agent's address is IPv6 | the sub-agent, at 12 or 24 |
 //!
 //! Datagrams to or from a port that flow is known to use are taken for flow whatever is in them; at other ports the
-//! version must be one of these, and the length one that it can have.
+//! version must be one of these, and the length one that holds what the header counts.
 
 use crate::capture;
 use crate::proto::Protocol;

@@ -9,6 +9,7 @@
 //! | a datagram is flow (see `header`) | it gets the file's next number, from 1 |
 //! | its data has no template yet | it is held, without age, and shown once the template came, under its own number |
 //! | the file ends with data held | a template of another port of its address is tried; what remains is a fault `no_template` |
+//! | templates are withdrawn | in IPFIX files they are forgotten, in captures of UDP only told |
 //! | several files are named | each starts anew, with fresh templates; JSON lines carry `file` |
 //! | a file cannot be read to its end | what is before is shown, then a fault; the next file follows; exit code 1 |
 //! | the reader of our output goes away | we end, without an error |

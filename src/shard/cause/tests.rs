@@ -39,9 +39,12 @@ fn nothing_wrong_is_one_word() {
     assert_eq!(said(&raw), ("forwarded unread".into(), Weight::Well));
 }
 
+fn wait(template: u16, sets: usize, ago: u64) -> Awaited {
+    Awaited { template, sets, since: NOW - ago }
+}
+
 #[test]
 fn a_template_that_is_awaited_is_told_with_what_is_held() {
-    let wait = |template, sets, ago| Awaited { template, sets, since: NOW - ago };
     let one = Facts { awaited: vec![wait(256, 41, 27 * MINUTE + 50_000)], ..well() };
     let (text, weight) = said(&one);
     assert_eq!(
@@ -156,6 +159,11 @@ fn what_is_still_to_come_is_told() {
     assert_eq!(said(&Facts { restored: 2, ..well() }).0, "decoded by templates kept from before the restart");
     let lent = Facts { templates: 0, provisional: 40, ..well() };
     assert_eq!(said(&lent).0, "decoded by templates heard from another port of its address");
+    // Each set waits a little for a template of its own port; only what waits longer has none.
+    let on_its_way = Facts { awaited: vec![wait(256, 5, 5_000)], ..lent.clone() };
+    assert_eq!(said(&on_its_way).0, "decoded by templates heard from another port of its address");
+    let waiting = Facts { awaited: vec![wait(256, 5, MINUTE)], ..lent };
+    assert!(said(&waiting).0.starts_with("template 256 not seen yet, 5 sets held"));
 }
 
 #[test]

@@ -156,6 +156,15 @@ fn quirk_30_interval_and_space_make_a_rate() {
 }
 
 #[test]
+fn quirk_30_an_interval_without_its_space_is_half_a_rate_and_none() {
+    both(|mut router| {
+        let scope = [router.system()];
+        router.tell(HERE, &scope, &[(305, 4)], &[[[0; 4], 1_u32.to_be_bytes()].concat()]);
+        assert_eq!(router.plain(HERE), (0, SamplingSource::Unknown));
+    });
+}
+
+#[test]
 fn quirk_37_n_out_of_n_makes_a_rate() {
     both(|mut router| {
         let record = [&[0; 4][..], &5_u16.to_be_bytes(), &2_000_u64.to_be_bytes()].concat();

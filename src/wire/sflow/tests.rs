@@ -583,6 +583,18 @@ fn samples_that_say_too_much() {
     assert_eq!((places(&got), got.sets), (vec![(Fault::SampleRecord, 36, 31)], 1));
 }
 
+/// XDR aligns to four bytes what is of any length (RFC 4506 4.10).
+#[test]
+fn records_aligned_to_four_bytes_do_not_hide_those_behind_them() {
+    let odd = |padding: usize| [framed(0x0113_d004, &[1; 6]), vec![0; padding]].concat();
+    for padding in [0, 2] {
+        let got = decode(&datagram(&[sample(1, FLOW_START, &[odd(padding), record(1001, SWITCH)])])).unwrap();
+        let records: Vec<u32> = got.samples[0].5.iter().map(|record| record.0).collect();
+        assert_eq!((records, &got.faults[..]), (vec![0x0113_d004, 1001], &[][..]), "{padding}");
+        assert_eq!(got.rows[0].number("vlanId"), Some(100));
+    }
+}
+
 #[test]
 fn records_that_say_too_much() {
     let switch = record(1001, SWITCH);
