@@ -15,7 +15,7 @@
 //! | layer | modules | may use |
 //! |---|---|---|
 //! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `collector::session`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
-//! | outside world | `places`, `lines`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | outside world | `places`, `lines`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
 //! `tests/layers.rs` reads this table and checks who imports whom.
@@ -57,3 +57,4 @@ mod lines;
 pub mod metrics;
 pub mod places;
 pub mod proxy;
+mod storage;

@@ -10,8 +10,10 @@ use super::service::Service;
 use super::sinks::{Null, jsonl, udp};
 use super::{Sinks, StartError, unix_ms};
 use crate::proto::forward_server::ForwardServer;
+use crate::storage::{Disk, Storage};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -47,14 +49,15 @@ pub(super) struct PartsToOpen {
 impl PartsToOpen {
     pub(super) fn open(self) -> Result<Parts, StartError> {
         let mut store = Redb::open(&self.state_dir)?;
-        let deaths = Deaths::open(&self.state_dir, &mut store)?;
+        let disk: Arc<dyn Storage> = Arc::new(Disk);
+        let deaths = Deaths::open(disk.as_ref(), &self.state_dir, &mut store)?;
         announce(&self.sinks);
         let Sinks { jsonl, udp, null, others } = self.sinks;
         let now_ms = unix_ms();
         let file = match jsonl {
-            Some(settings) => Some(jsonl::recover(settings, &mut store, now_ms)?),
+            Some(settings) => Some(jsonl::recover(disk, settings, &mut store, now_ms)?),
             None => {
-                jsonl::retire(&mut store, now_ms)?;
+                jsonl::retire(disk, &mut store, now_ms)?;
                 None
             }
         };

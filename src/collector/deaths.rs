@@ -7,11 +7,11 @@
 //! power does not fail because of a batch. A panic needs no death: it is caught and the batch is rejected.
 
 use super::marks::{BatchKey, MarkStore, StoreError};
+use crate::storage::{Mode, Storage, StorageFile};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::Arc;
 
 /// From this many deaths on a batch is rejected.
 const DEADLY: u32 = 3;
@@ -21,7 +21,7 @@ const NOTE_BYTES: usize = 512;
 /// Who died of what.
 #[derive(Debug)]
 pub struct Deaths {
-    note: File,
+    note: Arc<dyn StorageFile>,
     /// The note is not blank.
     noted: bool,
     counts: HashMap<BatchKey, u32>,
@@ -32,14 +32,12 @@ impl Deaths {
     ///
     /// # Errors
     /// When the file or the store does not work.
-    pub fn open(dir: &Path, store: &mut dyn MarkStore) -> Result<Self, StoreError> {
+    pub fn open(storage: &dyn Storage, dir: &Path, store: &mut dyn MarkStore) -> Result<Self, StoreError> {
         let fault = |source| StoreError::Folder { dir: dir.to_owned(), source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut note = options.open(dir.join("decoding")).map_err(fault)?;
-        let mut text = Vec::new();
-        Read::by_ref(&mut note).take(NOTE_BYTES as u64).read_to_end(&mut text).map_err(fault)?;
-        if let Some(batch) = parse(&text) {
+        let note = storage.open(&dir.join("decoding"), Mode::Keep).map_err(fault)?;
+        let mut text = [0; NOTE_BYTES];
+        let bytes = note.read_at(&mut text, 0).map_err(fault)?;
+        if let Some(batch) = text.get(..bytes).and_then(parse) {
             let BatchKey { identity, lane, seq, .. } = &batch;
             tracing::error!(%identity, %lane, seq, "The collector died while it decoded this batch");
             store.count_death(&batch)?;
@@ -64,7 +62,8 @@ impl Deaths {
         let digest = u128::from_be_bytes(*digest);
         let text = format!("{identity} {lane} {seq} {digest:032x}");
         self.noted = true;
-        self.note.write_all_at(format!("{text:<width$}\n", width = NOTE_BYTES - 1).as_bytes(), 0)
+        let text = format!("{text:<width$}\n", width = NOTE_BYTES - 1);
+        self.note.write_at(&mut [IoSlice::new(text.as_bytes())], 0)
     }
 
     /// All that was begun is decoded.
@@ -73,7 +72,7 @@ impl Deaths {
     /// When the note can not be blanked.
     pub fn end(&mut self) -> io::Result<()> {
         if self.noted {
-            self.note.write_all_at(&[b' '; NOTE_BYTES], 0)?;
+            self.note.write_at(&mut [IoSlice::new(&[b' '; NOTE_BYTES])], 0)?;
             self.noted = false;
         }
         Ok(())
@@ -108,6 +107,7 @@ mod tests {
     use super::super::lane::LaneId;
     use super::super::marks::{Change, Redb};
     use super::*;
+    use crate::storage::Disk;
 
     #[test]
     fn the_third_death_makes_a_batch_deadly() {
@@ -115,12 +115,12 @@ mod tests {
         let batch = BatchKey { identity: "edge-1".into(), lane: LaneId([0xab; 16]), seq: 7, digest: [5; 16] };
         for died in 0..3 {
             let mut store = Redb::open(dir.path()).unwrap();
-            let mut deaths = Deaths::open(dir.path(), &mut store).unwrap();
+            let mut deaths = Deaths::open(&Disk, dir.path(), &mut store).unwrap();
             assert!(!deaths.is_deadly(&batch), "after {died} deaths");
             deaths.begin(&batch).unwrap();
         }
         let mut store = Redb::open(dir.path()).unwrap();
-        let mut deaths = Deaths::open(dir.path(), &mut store).unwrap();
+        let mut deaths = Deaths::open(&Disk, dir.path(), &mut store).unwrap();
         assert!(deaths.is_deadly(&batch));
         assert!(!deaths.is_deadly(&BatchKey { digest: [6; 16], ..batch.clone() }));
         let gone = deaths.forget("edge-1", batch.lane, 7);
@@ -133,14 +133,14 @@ mod tests {
     fn what_was_decoded_is_no_death() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Redb::open(dir.path()).unwrap();
-        let mut deaths = Deaths::open(dir.path(), &mut store).unwrap();
+        let mut deaths = Deaths::open(&Disk, dir.path(), &mut store).unwrap();
         let batch =
             BatchKey { identity: "a".repeat(253), lane: LaneId([1; 16]), seq: u64::MAX, digest: [9; 16] };
         deaths.begin(&batch).unwrap();
         assert_eq!(parse(&std::fs::read(dir.path().join("decoding")).unwrap()), Some(batch));
         deaths.end().unwrap();
         drop(deaths);
-        Deaths::open(dir.path(), &mut store).unwrap();
+        Deaths::open(&Disk, dir.path(), &mut store).unwrap();
         assert_eq!(store.deaths().unwrap(), []);
     }
 }

@@ -11,10 +11,10 @@
 //! and is durable when it returns. The redo keeps payloads and not rendered text: they are a twentieth of it
 //! and already packed. What they render to is checked by length and CRC in the file's row.
 
-use super::folder;
 use super::lane::{LaneId, Mark, Row};
 use super::sinks::jsonl::FileRow;
 use crate::batch::Digest;
+use crate::storage::{Disk, Storage};
 use crate::tls::Identity;
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -167,12 +167,12 @@ impl Redb {
     /// When the folder or the database can not be used, or another process uses it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let fault = |source| StoreError::Folder { dir: dir.to_owned(), source };
-        folder::make(dir, 0o700).map_err(fault)?;
+        Disk.create_dir(dir, 0o700).map_err(fault)?;
         let mut store = Self { dir: dir.to_owned(), database: None, id: [0; 16] };
         let database = builder().create(store.path()).map_err(|error| store.fault(error.into()))?;
         store.database = Some(database);
         store.id = store.run(first_use)?.ok_or(StoreError::Row { dir: dir.to_owned(), row: "id" })?;
-        folder::sync(dir).map_err(fault)?;
+        Disk.sync_dir(dir).map_err(fault)?;
         Ok(store)
     }
 

@@ -25,7 +25,6 @@ mod accept;
 mod assembly;
 mod commit;
 pub mod deaths;
-mod folder;
 pub mod lane;
 pub mod marks;
 pub mod metrics;

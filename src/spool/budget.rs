@@ -9,10 +9,10 @@ use super::positions::{LanePosition, Positions, PositionsFile};
 use super::read::{Frame, Walk};
 use super::skips::SkipsFile;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, Spare, State, locked};
-use super::storage::Mode;
 use super::{LaneId, SkipRow};
 use crate::batch::Share;
 use crate::proto::skip::Reason;
+use crate::storage::Mode;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -259,8 +259,8 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
             None => None,
         };
         let Some(lane) = lane else { return Ok(()) };
-        let dir = shared.settings.dir.join(format!("forked-{:013}", super::now_ms()));
-        shared.storage.create_dir(&dir)?;
+        let dir = shared.settings.dir.join(format!("forked-{:013}", (shared.settings.clock)()));
+        shared.storage.create_dir(&dir, 0o700)?;
         let position = LanePosition {
             lane: lane.id,
             created: lane.created,

@@ -6,9 +6,9 @@ use super::frame::{self, Seed, SegmentHeader};
 use super::read::{Frame, Index, Place};
 use super::segment::Numbered;
 use super::state::{Journal, Lane, ReadSegment, Segment, Shared, locked};
-use super::storage::{Mode, StorageFile};
 use super::{Fetched, LaneId, ReadError, SkipRow, quarantine};
 use crate::proto::skip::Reason;
+use crate::storage::{Mode, StorageFile};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -314,7 +314,7 @@ fn with_notes(shared: &Shared, id: LaneId, seq: u64) -> Result<Option<Numbered>,
 /// The copy is a segment of one frame, so that whatever reads segments reads it.
 fn keep_rejected(shared: &Shared, one: &Numbered) -> io::Result<()> {
     let (lane, seq) = (one.batch.lane, one.batch.seq);
-    let header = SegmentHeader { lane, first_seq: seq, created: super::now_ms() }.encode();
+    let header = SegmentHeader { lane, first_seq: seq, created: (shared.settings.clock)() }.encode();
     let mut head = Vec::new();
     let encoded = frame::encode(&mut head, Seed::new(lane, seq), &one.batch, &one.totals, &one.shares);
     let padding = vec![0; encoded.padding_bytes];

@@ -95,7 +95,6 @@ mod read;
 mod segment;
 mod skips;
 mod state;
-mod storage;
 mod writer;
 
 pub use face::Spool;
@@ -144,6 +143,10 @@ pub struct Settings {
     /// No segment is added that would leave less than this free on the file system; `None` means the smaller
     /// of 1 GiB and a twentieth of it.
     pub keep_free_bytes: Option<u64>,
+    /// Says the time that is written into files, in milliseconds since 1970.
+    pub clock: fn() -> u64,
+    /// Names a new lane; never twice the same.
+    pub new_lane: fn() -> LaneId,
 }
 
 impl Settings {
@@ -156,6 +159,8 @@ impl Settings {
             queue_bytes: 32 << 20,
             memory_bytes: 16 << 20,
             keep_free_bytes: None,
+            clock: now_ms,
+            new_lane: LaneId::random,
         }
     }
 }
@@ -353,7 +358,7 @@ pub enum ReadError {
 /// # Errors
 /// [`OpenError`]; damage in the folder is none.
 pub fn open(settings: Settings, metrics: Metrics) -> Result<(Spool, Writer, Sender), OpenError> {
-    open::open(Arc::new(storage::Disk), settings, metrics)
+    open::open(Arc::new(crate::storage::Disk), settings, metrics)
 }
 
 /// The clock, for what is written into files.

@@ -11,15 +11,12 @@ use super::read::{self, Walk};
 use super::segment::{UNFINISHED_NAME, parse_name};
 use super::skips::SkipsFile;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, State};
-use super::storage::{Entry, Mode, Storage};
 use super::writer::Writer;
-use super::{LaneId, OpenError, Recovered, Settings, SkipRow, Spool, now_ms, quarantine};
+use super::{LaneId, OpenError, Recovered, Settings, SkipRow, Spool, quarantine};
 use crate::proto::skip::Reason;
-use rustix::fs::OFlags;
+use crate::storage::{Entry, Mode, Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -41,15 +38,25 @@ pub fn open(
     settings: Settings,
     metrics: Metrics,
 ) -> Result<(Spool, Writer, Sender), OpenError> {
-    let dir = settings.dir.clone();
     let segment_bytes = segment_bytes(settings.max_bytes);
     if segment_bytes < MIN_SEGMENT_BYTES {
         let least = MIN_SEGMENTS * MIN_SEGMENT_BYTES;
         return Err(OpenError::TooSmall { max_bytes: settings.max_bytes, least_bytes: least });
     }
+    open_in_segments(storage, settings, segment_bytes, metrics)
+}
+
+/// As [`open`], with segments of that many bytes.
+pub fn open_in_segments(
+    storage: Arc<dyn Storage>,
+    settings: Settings,
+    segment_bytes: u64,
+    metrics: Metrics,
+) -> Result<(Spool, Writer, Sender), OpenError> {
+    let dir = settings.dir.clone();
     let failed = |source| OpenError::Io { dir: dir.clone(), source };
-    storage.create_dir(&dir).map_err(failed)?;
-    let lock = take_lock(&dir)?;
+    storage.create_dir(&dir, 0o700).map_err(failed)?;
+    let lock = take_lock(storage.as_ref(), &dir)?;
     let mut finds = Finds::new(storage.clone(), &dir);
     finds.look_through().map_err(failed)?;
     if let Some((file, version)) = finds.newer.take() {
@@ -66,7 +73,7 @@ pub fn open(
     }
     lanes.retain(|lane| lane.next_seq > 1);
     recovered.lanes = lanes.len();
-    lanes.push(Lane::new(LaneId::random(), now_ms()));
+    lanes.push(Lane::new((settings.new_lane)(), (settings.clock)()));
     let state = State {
         lanes,
         mark_store_id: positions.positions.mark_store_id,
@@ -105,21 +112,15 @@ pub fn open(
 }
 
 /// Takes the folder for this process alone.
-fn take_lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join(LOCK_NAME);
+fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Arc<dyn StorageFile>, OpenError> {
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
+    let file = storage.open(&dir.join(LOCK_NAME), Mode::Keep).map_err(failed)?;
+    match file.lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::Locked { dir: dir.to_owned() })
+        }
+        Err(source) => Err(failed(source)),
     }
 }
 
@@ -316,7 +317,7 @@ impl<'a> Finds<'a> {
 }
 
 /// Reads a segment through: what its footer would say, and the bytes of a frame that was cut off.
-fn scan(file: &dyn super::storage::StorageFile, header: &SegmentHeader) -> io::Result<(Footer, u64)> {
+fn scan(file: &dyn StorageFile, header: &SegmentHeader) -> io::Result<(Footer, u64)> {
     let mut footer = Footer { last_seq: header.first_seq - 1, ..Footer::default() };
     let mut walk = Walk::new(file, header, file.len()?, true);
     while let Some(found) = walk.next()? {

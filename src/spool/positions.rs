@@ -13,7 +13,7 @@
 use super::LaneId;
 use super::cursor::Cursor;
 use super::frame::Fault;
-use super::storage::{Mode, Storage, StorageFile};
+use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -227,8 +227,8 @@ impl PositionsFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::storage::Disk;
     use super::*;
+    use crate::storage::Disk;
 
     fn positions(acked_seq: u64) -> Positions {
         let lane = LanePosition { lane: LaneId([7; 16]), created: 1, next_seq: acked_seq + 3, acked_seq };

@@ -1,7 +1,7 @@
 //! The folder `quarantine`: bytes that could not be read and batches that were refused, kept for people.
 //! Bounded: the oldest files go first. Nothing in the program reads it.
 
-use super::storage::{Mode, Storage, StorageFile};
+use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub fn path(dir: &Path) -> PathBuf {
 /// Those of the disk.
 pub fn put(storage: &dyn Storage, dir: &Path, name: &str, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
     let dir = path(dir);
-    storage.create_dir(&dir)?;
+    storage.create_dir(&dir, 0o700)?;
     make_room(storage, &dir, parts.iter().map(|part| part.len() as u64).sum())?;
     let file = storage.open(&dir.join(dated(name)), Mode::Create)?;
     file.write_at(parts, 0)?;
@@ -55,7 +55,7 @@ pub fn copy(
 /// Those of the disk.
 pub fn take(storage: &dyn Storage, dir: &Path, name: &str, bytes: u64) -> io::Result<()> {
     let to = path(dir);
-    storage.create_dir(&to)?;
+    storage.create_dir(&to, 0o700)?;
     make_room(storage, &to, bytes)?;
     storage.rename(&dir.join(name), &to.join(dated(name)))?;
     storage.sync_dir(&to)?;

@@ -4,8 +4,8 @@ use super::frame::{
     self, ALIGNMENT, FOOTER_BYTES, FRAME_HEADER_BYTES, Fault, Footer, FrameHeader, MAX_FRAME_BYTES, Notes,
     SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
 };
-use super::storage::StorageFile;
 use super::{LaneId, Stored};
+use crate::storage::StorageFile;
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;

@@ -1,9 +1,9 @@
 //! A segment file that grows: made, appended to, sealed. And the names of segment files.
 
 use super::frame::{self, FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, Totals};
-use super::storage::{Mode, Storage, StorageFile};
 use super::{LaneId, Stored};
 use crate::batch::Share;
+use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -11,9 +11,9 @@
 
 use super::cursor::Cursor;
 use super::frame::Fault;
-use super::storage::{Mode, Storage, StorageFile};
 use super::{LaneId, SkipRow};
 use crate::proto::skip::Reason;
+use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -217,8 +217,8 @@ impl SkipsFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::storage::Disk;
     use super::*;
+    use crate::storage::Disk;
 
     fn row(from: u64, to: u64) -> SkipRow {
         SkipRow {

@@ -10,9 +10,9 @@ use super::queue::Queue;
 use super::read::Index;
 use super::segment::Numbered;
 use super::skips::SkipsFile;
-use super::storage::{Storage, StorageFile};
 use super::{LaneId, LaneView, Recovered, Settings, SkipRow, Usage};
 use crate::batch::Digest;
+use crate::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -395,7 +395,7 @@ pub struct Shared {
     pub opened: Mutex<VecDeque<Arc<ReadSegment>>>,
     /// Held as long as the spool is open.
     #[expect(dead_code, reason = "the lock goes when the file is closed")]
-    pub lock: std::fs::File,
+    pub lock: Arc<dyn StorageFile>,
 }
 
 impl Shared {

@@ -7,10 +7,11 @@
 use super::budget;
 use super::frame::{FOOTER_BYTES, MAX_FRAME_BYTES, SegmentHeader, Totals, frame_bytes};
 use super::metrics::Metrics;
+use super::queue::Wake;
 use super::read::Index;
 use super::segment::{Growing, Numbered};
 use super::state::{GrowingView, Lane, Segment, Shared, State};
-use super::{LaneId, Stored, now_ms};
+use super::{LaneId, Stored};
 use crate::batch::{Digest, Sealed};
 use std::io;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ pub struct Writer {
     commit_at: Option<Instant>,
     settle_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// The time, as it was when the turn began.
+    now: Instant,
+    /// Taken from the queue and not numbered yet.
+    group: Vec<Sealed>,
 }
 
 impl Writer {
@@ -55,33 +60,53 @@ impl Writer {
             commit_at: None,
             settle_at: None,
             retry_at: None,
+            now: Instant::now(),
+            group: Vec::new(),
         }
     }
 
     /// Works until all [`super::Sender`]s are dropped and what they sent is durable. Blocks its thread.
     /// What the disk does not take by then is counted as dropped.
     pub fn run(mut self) {
-        let mut group = Vec::new();
-        let queue = self.shared.queue.clone();
         loop {
             let deadline = [self.commit_at, self.settle_at, self.retry_at].into_iter().flatten().min();
-            let wake = queue.wait(deadline, self.retry_at.is_none(), &mut group);
-            if !group.is_empty() {
-                self.number(&mut group);
-                self.push_out();
-            }
-            if wake.poked {
-                self.look_around();
-            }
-            self.do_what_is_due(Instant::now());
-            if wake.closed || (self.retry_at.is_some() && queue.is_closed()) {
+            let wake = self.wait(deadline);
+            self.now = Instant::now();
+            if self.work(wake) {
                 break;
             }
         }
         self.finish();
     }
 
-    fn do_what_is_due(&mut self, now: Instant) {
+    /// What [`Writer::run`] does in one turn, without waiting, at a time of the caller's choice. True when
+    /// the last thing to do is [`Writer::finish`].
+    #[cfg(test)]
+    pub(crate) fn step(&mut self, now: Instant) -> bool {
+        let wake = self.wait(Some(Instant::now()));
+        self.now = now;
+        self.work(wake)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Wake {
+        self.shared.queue.wait(deadline, self.retry_at.is_none(), &mut self.group)
+    }
+
+    /// True when there is nothing more to wait for.
+    fn work(&mut self, wake: Wake) -> bool {
+        if !self.group.is_empty() {
+            self.number();
+            self.push_out();
+        }
+        if wake.poked {
+            self.look_around();
+        }
+        self.do_what_is_due();
+        wake.closed || (self.retry_at.is_some() && self.shared.queue.is_closed())
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = self.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.retry_at) {
             self.push_out();
@@ -99,7 +124,7 @@ impl Writer {
     }
 
     /// Gives batches their numbers. From here on they may be sent.
-    fn number(&mut self, group: &mut Vec<Sealed>) {
+    fn number(&mut self) {
         let shared = self.shared.clone();
         let mut state = shared.state();
         if state.switch {
@@ -109,7 +134,7 @@ impl Writer {
         }
         let State { lanes, recent, .. } = &mut *state;
         let Some(lane) = lanes.last_mut() else { return };
-        for sealed in group.drain(..) {
+        for sealed in self.group.drain(..) {
             if frame_bytes(&sealed.shares, sealed.payload.len()) > MAX_FRAME_BYTES {
                 shared.metrics.count_dropped(Metrics::TOO_LARGE, 1, u64::from(sealed.records));
                 tracing::warn!(bytes = sealed.payload.len(), "A batch is too large for the spool");
@@ -159,12 +184,12 @@ impl Writer {
             }
         }
         if self.written > 0 && self.commit_at.is_none() {
-            self.commit_at = Some(Instant::now() + self.shared.settings.commit_interval);
+            self.commit_at = Some(self.now + self.shared.settings.commit_interval);
         }
     }
 
     fn set_stuck(&mut self, stuck: bool) {
-        self.retry_at = stuck.then(|| Instant::now() + RETRY_AFTER);
+        self.retry_at = stuck.then(|| self.now + RETRY_AFTER);
         let before = std::mem::replace(&mut self.shared.state().stuck, stuck);
         match (before, stuck) {
             (false, true) => tracing::error!("The spool takes no more batches until the disk does"),
@@ -281,7 +306,7 @@ impl Writer {
         let least = (super::frame::SEGMENT_HEADER_BYTES + frame_bytes + FOOTER_BYTES) as u64;
         let capacity = shared.segment_bytes.max(least);
         let lane = shared.state().current().map_or(LaneId::default(), |lane| lane.id);
-        let header = SegmentHeader { lane, first_seq, created: now_ms() };
+        let header = SegmentHeader { lane, first_seq, created: (shared.settings.clock)() };
         let growing = loop {
             budget::make_room(shared, capacity)?;
             let spare = shared.state().spares.pop();
@@ -326,7 +351,7 @@ impl Writer {
             view.disk_bytes = disk_bytes;
         }
         drop(state);
-        self.settle_at = Some(Instant::now());
+        self.settle_at = Some(self.now);
         Ok(())
     }
 
@@ -367,7 +392,7 @@ impl Writer {
                 return;
             }
         }
-        let lane = Lane::new(LaneId::random(), now_ms());
+        let lane = Lane::new((self.shared.settings.new_lane)(), (self.shared.settings.clock)());
         tracing::info!(lane = %lane.id, "The spool begins a new lane");
         let mut state = self.shared.state();
         state.switch = false;
@@ -394,7 +419,7 @@ impl Writer {
         if frees || forked {
             self.settle(false);
         } else if dirty && self.settle_at.is_none() {
-            self.settle_at = Some(Instant::now() + SETTLE_AFTER);
+            self.settle_at = Some(self.now + SETTLE_AFTER);
         }
         if self.retry_at.is_some() {
             self.push_out();
@@ -409,11 +434,11 @@ impl Writer {
             tracing::warn!(%error, "The spool's positions could not be written");
         }
         if settled.is_err() || self.shared.state().dirty {
-            self.settle_at = Some(Instant::now() + SETTLE_AFTER);
+            self.settle_at = Some(self.now + SETTLE_AFTER);
         }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.push_out();
         if let Err(error) = self.seal() {
             self.leave_segment(&error);

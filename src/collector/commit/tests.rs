@@ -65,8 +65,9 @@ impl Home {
 
     fn start_with(&self, sinks: Vec<Box<dyn Sink>>, wrap: impl FnOnce(Redb) -> Box<dyn MarkStore>) -> Bench {
         let mut store = Redb::open(&self.state()).unwrap();
-        let deaths = Deaths::open(&self.state(), &mut store).unwrap();
-        let file = jsonl::recover(self.settings.clone(), &mut store, NOW_MS).unwrap();
+        let deaths = Deaths::open(&crate::storage::Disk, &self.state(), &mut store).unwrap();
+        let file = jsonl::recover(Arc::new(crate::storage::Disk), self.settings.clone(), &mut store, NOW_MS)
+            .unwrap();
         let (health_in, health) = watch::channel(Health::default());
         let commit = Commit::new(Parts {
             store: wrap(store),
@@ -485,7 +486,7 @@ fn a_sink_that_is_no_longer_set_is_brought_to_its_end() {
     drop(file);
     for _ in 0..2 {
         let mut store = Redb::open(&home.state()).unwrap();
-        jsonl::retire(&mut store, NOW_MS).unwrap();
+        jsonl::retire(Arc::new(crate::storage::Disk), &mut store, NOW_MS).unwrap();
         assert_eq!(home.names(), ["flows-20261123T140000Z-00000001.jsonl"]);
     }
     assert_eq!(home.read("flows-20261123T140000Z-00000001.jsonl"), [1, 2]);
@@ -500,7 +501,7 @@ fn a_live_file_has_one_writer() {
     let home = Home::new();
     let _bench = home.start();
     let mut other = Redb::open(&home.dir.path().join("other")).unwrap();
-    let second = jsonl::recover(home.settings.clone(), &mut other, NOW_MS);
+    let second = jsonl::recover(Arc::new(crate::storage::Disk), home.settings.clone(), &mut other, NOW_MS);
     assert!(matches!(second, Err(jsonl::FileError::Locked { .. })), "{second:?}");
     assert_eq!(home.names(), ["flows.jsonl"]);
 }

@@ -1,6 +1,6 @@
 //! A disk that fails when told to.
 
-use super::super::storage::{Disk, Entry, Mode, Room, Storage, StorageFile};
+use crate::storage::{Disk, Entry, Found, Mode, Room, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,12 +53,16 @@ struct FaultyFile {
 }
 
 impl Storage for Faulty {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.create_dir(dir)
+    fn create_dir(&self, dir: &Path, permissions: u32) -> io::Result<()> {
+        Disk.create_dir(dir, permissions)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         Disk.list(dir)
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Option<Found>> {
+        Disk.look(path)
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn StorageFile>> {
@@ -73,6 +77,11 @@ impl Storage for Faulty {
         self.0.changing()?;
         self.0.note("name", to);
         Disk.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.changing()?;
+        Disk.link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -138,5 +147,13 @@ impl StorageFile for FaultyFile {
         }
         self.faults.note("sync", &self.path);
         self.file.sync()
+    }
+
+    fn inode(&self) -> io::Result<u64> {
+        self.file.inode()
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.file.lock()
     }
 }

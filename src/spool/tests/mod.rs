@@ -1,9 +1,9 @@
 //! The spool as its neighbours see it, on a real folder.
 
-use super::storage::{Disk, Storage};
 use super::*;
 use crate::batch::{Sealed, Share};
 use crate::flow::Exporter;
+use crate::storage::{Disk, Storage};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::JoinHandle;

@@ -36,12 +36,12 @@
 mod names;
 mod recover;
 
-use crate::collector::folder;
 use crate::collector::marks::StoreError;
+use crate::storage::StorageFile;
 use names::Names;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use recover::{recover, retire};
@@ -177,7 +177,7 @@ pub struct File {
     /// The number of the file that lies at `path`.
     number_at_path: u64,
     /// `None` until it is first written, and after a failure.
-    open: Option<std::fs::File>,
+    open: Option<Arc<dyn StorageFile>>,
 }
 
 impl File {
@@ -244,14 +244,14 @@ impl File {
     fn write(&mut self, offset: u64, text: &[u8]) -> Result<u64, FileError> {
         let fault = |source| FileError::Io { path: self.settings.path.clone(), source };
         if self.open.is_none() {
-            self.open = Some(open_live(&self.names)?);
+            self.open = Some(self.names.open_live()?);
         }
         let Some(file) = &self.open else { return Ok(0) };
         if !text.is_empty() {
-            file.write_all_at(text, offset).map_err(fault)?;
-            file.sync_data().map_err(fault)?;
+            file.write_at(&mut [IoSlice::new(text)], offset).map_err(fault)?;
+            file.sync().map_err(fault)?;
         }
-        Ok(file.metadata().map_err(fault)?.ino())
+        file.inode().map_err(fault)
     }
 
     fn rotated(&self) -> FileRow {
@@ -262,21 +262,4 @@ impl File {
         let age = u128::from(now_ms.saturating_sub(self.row.started_ms));
         self.row.end() > 0 && age >= self.settings.max_age.as_millis()
     }
-}
-
-/// Opens the file at the live path, makes it when it is not there, and locks it.
-fn open_live(names: &Names) -> Result<std::fs::File, FileError> {
-    let fault = |source| FileError::Io { path: names.live().to_owned(), source };
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    let file = options.open(names.live()).map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(FileError::Locked { path: names.live().to_owned() });
-        }
-        Err(std::fs::TryLockError::Error(source)) => return Err(fault(source)),
-    }
-    folder::sync(names.folder()).map_err(fault)?;
-    Ok(file)
 }

@@ -1,14 +1,16 @@
 //! The names of the JSONL sink's files.
 
 use super::FileError;
-use crate::collector::folder;
+use crate::storage::{Found, Mode, Storage, StorageFile};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The names that belong to one live path.
+/// The names that belong to one live path, on the disk where they are.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
+    storage: Arc<dyn Storage>,
     live: PathBuf,
     folder: PathBuf,
     stem: String,
@@ -19,13 +21,18 @@ pub(super) struct Names {
 impl Names {
     /// # Errors
     /// When the path does not end in a name.
-    pub(super) fn of(live: &Path) -> Result<Self, FileError> {
+    pub(super) fn of(storage: Arc<dyn Storage>, live: &Path) -> Result<Self, FileError> {
         let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
         let stem = text(live.file_stem()).ok_or_else(|| FileError::Name { path: live.to_owned() })?;
         let extension = text(live.extension()).map(|end| format!(".{end}")).unwrap_or_default();
         let folder = live.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { live: live.to_owned(), folder, stem, extension })
+        Ok(Self { storage, live: live.to_owned(), folder, stem, extension })
+    }
+
+    /// The disk.
+    pub(super) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
     }
 
     /// The file being written.
@@ -44,17 +51,62 @@ impl Names {
         self.folder.join(format!("{stem}-{}-{number:08}{extension}", stamp(started_ms)))
     }
 
+    /// Whether something has that name.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn is_taken(&self, path: &Path) -> Result<bool, FileError> {
+        Ok(self.look(path)?.is_some())
+    }
+
+    /// What lies at a path.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn look(&self, path: &Path) -> Result<Option<Found>, FileError> {
+        self.storage.look(path).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    }
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        self.storage.rename(from, to).map_err(|source| FileError::Io { path: from.to_owned(), source })
+    }
+
+    /// Opens the file at the live path, makes it when it is not there, and locks it.
+    ///
+    /// # Errors
+    /// Those of the disk; another collector writes it.
+    pub(super) fn open_live(&self) -> Result<Arc<dyn StorageFile>, FileError> {
+        let fault = |source| FileError::Io { path: self.live.clone(), source };
+        let file = self.storage.open(&self.live, Mode::Live).map_err(fault)?;
+        match file.lock() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(FileError::Locked { path: self.live.clone() });
+            }
+            Err(source) => return Err(fault(source)),
+        }
+        self.storage.sync_dir(&self.folder).map_err(fault)?;
+        Ok(file)
+    }
+
     /// A name, not taken, for what is set aside of `file`.
-    pub(super) fn orphan(&self, file: &Path, now_ms: u64) -> PathBuf {
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn orphan(&self, file: &Path, now_ms: u64) -> Result<PathBuf, FileError> {
         let name = file.file_name().and_then(OsStr::to_str).unwrap_or("file");
         let stamp = stamp(now_ms);
         let mut path = self.folder.join(format!("orphan-{stamp}-{name}"));
         let mut more = 1;
-        while path.exists() {
+        while self.is_taken(&path)? {
             more += 1;
             path = self.folder.join(format!("orphan-{stamp}-{more}-{name}"));
         }
-        path
+        Ok(path)
     }
 
     /// All full files in the folder, by number. With `set_aside` those called `orphan-...` too.
@@ -64,12 +116,10 @@ impl Names {
     pub(super) fn list(&self, set_aside: bool) -> Result<Vec<(u64, PathBuf)>, FileError> {
         let fault = |source| FileError::Io { path: self.folder.clone(), source };
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(fault)? {
-            let entry = entry.map_err(fault)?;
-            let name = entry.file_name();
-            let name = name.to_str().unwrap_or_default();
+        for entry in self.storage.list(&self.folder).map_err(fault)? {
+            let name = entry.name.as_str();
             if set_aside || name.starts_with(&self.stem) {
-                found.extend(self.number_of(name).map(|number| (number, entry.path())));
+                found.extend(self.number_of(name).map(|number| (number, self.folder.join(name))));
             }
         }
         found.sort();
@@ -82,10 +132,10 @@ impl Names {
     /// When that name is taken, or the rename fails. A live file that is gone is no error: somebody moved it.
     pub(super) fn finish(&self, number: u64, started_ms: u64) -> Result<(), FileError> {
         let finished = self.finished(number, started_ms);
-        if finished.exists() {
+        if self.is_taken(&finished)? {
             return Err(FileError::Taken { path: finished });
         }
-        match std::fs::rename(&self.live, &finished) {
+        match self.storage.rename(&self.live, &finished) {
             Ok(()) => self.sync(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = self.live.display();
@@ -101,7 +151,9 @@ impl Names {
     /// # Errors
     /// When the folder can not be synced.
     pub(super) fn sync(&self) -> Result<(), FileError> {
-        folder::sync(&self.folder).map_err(|source| FileError::Io { path: self.folder.clone(), source })
+        self.storage
+            .sync_dir(&self.folder)
+            .map_err(|source| FileError::Io { path: self.folder.clone(), source })
     }
 
     /// The number in `...<stem>-<stamp>-<number><extension>`.
@@ -123,10 +175,11 @@ fn stamp(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Disk;
 
     #[test]
     fn full_files_are_named_by_start_and_number() {
-        let names = Names::of(Path::new("out/flows.jsonl")).unwrap();
+        let names = Names::of(Arc::new(Disk), Path::new("out/flows.jsonl")).unwrap();
         // 2026-11-23 14:00:00 UTC
         let finished = names.finished(7, 1_795_442_400_000);
         assert_eq!(finished, Path::new("out/flows-20261123T140000Z-00000007.jsonl"));
@@ -144,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_path_without_folder_or_extension_will_do() {
-        let names = Names::of(Path::new("flows")).unwrap();
+        let names = Names::of(Arc::new(Disk), Path::new("flows")).unwrap();
         assert_eq!(names.folder(), Path::new("."));
         assert_eq!(names.number_of("flows-20261123T140000Z-00000001"), Some(1));
-        assert!(Names::of(Path::new("/")).is_err());
+        assert!(Names::of(Arc::new(Disk), Path::new("/")).is_err());
     }
 }

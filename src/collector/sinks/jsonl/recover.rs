@@ -2,26 +2,34 @@
 //! [`super`] is its plan.
 
 use super::names::Names;
-use super::{File, FileError, FileRow, Full, Settings, open_live};
-use crate::collector::folder;
+use super::{File, FileError, FileRow, Full, Settings};
 use crate::collector::marks::{Change, MarkStore, Redo};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use crate::storage::{Found, Mode, Storage, StorageFile};
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is copied at once, in bytes.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Opens the sink and brings the file to what the store says.
 ///
 /// # Errors
 /// When the store or the files do not work, or another collector writes them.
-pub(crate) fn recover(settings: Settings, store: &mut dyn MarkStore, now_ms: u64) -> Result<File, FileError> {
-    let names = Names::of(&settings.path)?;
+pub(crate) fn recover(
+    storage: Arc<dyn Storage>,
+    settings: Settings,
+    store: &mut dyn MarkStore,
+    now_ms: u64,
+) -> Result<File, FileError> {
+    let names = Names::of(storage.clone(), &settings.path)?;
     make_folder(&names)?;
     let row = match store.file()? {
         Some((row, redo)) if row.path == settings.path => {
             Recovery::new(&names, store, now_ms).run(row, &redo)?
         }
         Some((row, redo)) => {
-            let row = finish_elsewhere(row, &redo, store, now_ms)?;
+            let row = finish_elsewhere(storage, row, &redo, store, now_ms)?;
             begin(&settings, &names, store, row.number, now_ms)?
         }
         None => begin(&settings, &names, store, 0, now_ms)?,
@@ -35,19 +43,23 @@ pub(crate) fn recover(settings: Settings, store: &mut dyn MarkStore, now_ms: u64
 ///
 /// # Errors
 /// When the store or the files do not work.
-pub(crate) fn retire(store: &mut dyn MarkStore, now_ms: u64) -> Result<(), FileError> {
+pub(crate) fn retire(
+    storage: Arc<dyn Storage>,
+    store: &mut dyn MarkStore,
+    now_ms: u64,
+) -> Result<(), FileError> {
     let Some((row, redo)) = store.file()? else { return Ok(()) };
     if row.end() == 0 && row.previous.is_none() {
         return Ok(());
     }
-    let row = finish_elsewhere(row, &redo, store, now_ms)?;
+    let row = finish_elsewhere(storage, row, &redo, store, now_ms)?;
     keep(store, row.next(&row.path, row.number.saturating_add(1)))?;
     Ok(())
 }
 
 fn make_folder(names: &Names) -> Result<(), FileError> {
     let fault = |source| FileError::Io { path: names.folder().to_owned(), source };
-    folder::make(names.folder(), 0o750).map_err(fault)
+    names.storage().create_dir(names.folder(), 0o750).map_err(fault)
 }
 
 /// Makes the row durable; it has no group under way.
@@ -58,12 +70,13 @@ fn keep(store: &mut dyn MarkStore, row: FileRow) -> Result<FileRow, FileError> {
 
 /// Brings the file of `row` to its end and gives it its last name.
 fn finish_elsewhere(
+    storage: Arc<dyn Storage>,
     row: FileRow,
     redo: &[Redo],
     store: &mut dyn MarkStore,
     now_ms: u64,
 ) -> Result<FileRow, FileError> {
-    let names = Names::of(&row.path)?;
+    let names = Names::of(storage, &row.path)?;
     make_folder(&names)?;
     let row = Recovery::new(&names, store, now_ms).run(row, redo)?;
     if row.end() > 0 {
@@ -80,11 +93,11 @@ fn begin(
     above: u64,
     now_ms: u64,
 ) -> Result<FileRow, FileError> {
-    let live = Live::look(names)?;
+    let live = names.look(names.live())?;
     if live.is_some_and(|live| live.bytes > 0) {
-        drop(open_live(names)?);
-        let orphan = names.orphan(names.live(), now_ms);
-        rename(names.live(), &orphan)?;
+        drop(names.open_live()?);
+        let orphan = names.orphan(names.live(), now_ms)?;
+        names.rename(names.live(), &orphan)?;
         let (file, orphan) = (names.live().display(), orphan.display());
         tracing::warn!(%file, %orphan, "This mark store knows nothing of the file that is there; it is set aside");
     }
@@ -96,27 +109,6 @@ fn begin(
 
 fn highest(names: &Names) -> Result<u64, FileError> {
     Ok(names.list(true)?.last().map_or(0, |(number, _)| *number))
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::rename(from, to).map_err(|source| FileError::Io { path: from.to_owned(), source })
-}
-
-/// What lies at the live path.
-#[derive(Clone, Copy)]
-struct Live {
-    bytes: u64,
-    inode: u64,
-}
-
-impl Live {
-    fn look(names: &Names) -> Result<Option<Self>, FileError> {
-        match std::fs::metadata(names.live()) {
-            Ok(found) => Ok(Some(Self { bytes: found.len(), inode: found.ino() })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(FileError::Io { path: names.live().to_owned(), source }),
-        }
-    }
 }
 
 struct Recovery<'a> {
@@ -135,9 +127,9 @@ impl<'a> Recovery<'a> {
         if let Some(full) = &row.previous {
             self.finish_rotation(full)?;
         }
-        let live = Live::look(self.names)?;
+        let live = self.names.look(self.names.live())?;
         if live.is_some() {
-            drop(open_live(self.names)?);
+            drop(self.names.open_live()?);
         }
         let younger = self.names.list(false)?.iter().any(|(number, _)| *number >= row.number);
         let ours = live.is_none_or(|live| self.is_ours(live, &row));
@@ -156,8 +148,8 @@ impl<'a> Recovery<'a> {
 
     /// The crash came between the transaction and the rename: the live file is still the full one.
     fn finish_rotation(&self, full: &Full) -> Result<(), FileError> {
-        let live = Live::look(self.names)?;
-        let done = self.names.finished(full.number, full.started_ms).exists();
+        let live = self.names.look(self.names.live())?;
+        let done = self.names.is_taken(&self.names.finished(full.number, full.started_ms))?;
         if !done && live.is_some_and(|live| live.inode == full.inode) {
             self.names.finish(full.number, full.started_ms)?;
         }
@@ -165,7 +157,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whether the file at the live path is the one that the row means, and holds nothing younger.
-    fn is_ours(&self, live: Live, row: &FileRow) -> bool {
+    fn is_ours(&self, live: Found, row: &FileRow) -> bool {
         let known = row.inode == 0 || row.inode == live.inode || self.holds_group(row);
         known && live.bytes <= row.end()
     }
@@ -175,7 +167,7 @@ impl<'a> Recovery<'a> {
         if row.group_bytes == 0 {
             return false;
         }
-        let text = read(self.names.live(), row.offset, row.group_bytes);
+        let text = read(self.names, self.names.live(), row.offset, row.group_bytes);
         text.is_ok_and(|text| text.len() as u64 == row.group_bytes && crc32c::crc32c(&text) == row.group_crc)
     }
 
@@ -185,28 +177,28 @@ impl<'a> Recovery<'a> {
         }
         let text = render(redo);
         if crc32c::crc32c(&text) != row.group_crc || text.len() as u64 != row.group_bytes {
-            return self.give_up(row, redo, Live::look(self.names)?);
+            return self.give_up(row, redo, self.names.look(self.names.live())?);
         }
         let fault = |source| FileError::Io { path: self.names.live().to_owned(), source };
-        let file = open_live(self.names)?;
-        file.write_all_at(&text, row.offset).map_err(fault)?;
-        file.sync_all().map_err(fault)?;
+        let file = self.names.open_live()?;
+        file.write_at(&mut [IoSlice::new(&text)], row.offset).map_err(fault)?;
+        file.sync().map_err(fault)?;
         let (path, bytes) = (self.names.live().display(), text.len());
         tracing::info!(file = %path, bytes, "The last group of before the stop is written again");
         Ok(row.clone())
     }
 
     /// The file can not be continued: what is there of it is finished, and the last group begins a new one.
-    fn give_up(&mut self, row: &FileRow, redo: &[Redo], live: Option<Live>) -> Result<FileRow, FileError> {
+    fn give_up(&mut self, row: &FileRow, redo: &[Redo], live: Option<Found>) -> Result<FileRow, FileError> {
         let file = self.names.live().display();
         let (found, expected) = (live.map_or(0, |live| live.bytes), row.offset);
         tracing::error!(%file, found, expected, "The file does not end where it did; a new one begins");
         if let Some(live) = live {
             let fault = |source| FileError::Io { path: self.names.live().to_owned(), source };
             let good = if row.is_done() { live.bytes } else { live.bytes.min(row.offset) };
-            let open = open_live(self.names)?;
+            let open = self.names.open_live()?;
             open.set_len(good).map_err(fault)?;
-            open.sync_all().map_err(fault)?;
+            open.sync().map_err(fault)?;
             drop(open);
             if good > 0 {
                 self.names.finish(row.number, row.started_ms)?;
@@ -229,7 +221,7 @@ impl<'a> Recovery<'a> {
 
     /// The store was set back, or somebody put another file there. Whatever is younger than the store is set
     /// aside whole; what the store knows stays, or is copied back, under its name; a new file begins.
-    fn set_aside(&mut self, row: &FileRow, redo: &[Redo], live: Option<Live>) -> Result<FileRow, FileError> {
+    fn set_aside(&mut self, row: &FileRow, redo: &[Redo], live: Option<Found>) -> Result<FileRow, FileError> {
         let finished = self.names.list(false)?;
         // One more than is known is left out: the file at the live path may have had that number.
         let next = highest(self.names)?.max(row.number).saturating_add(2);
@@ -237,15 +229,19 @@ impl<'a> Recovery<'a> {
         let younger = finished.iter().any(|(number, _)| *number > row.number);
         let live_is_row =
             live.is_some_and(|live| !younger && row.inode == live.inode) || self.holds_group(row);
-        let source = if kept.exists() { Some(kept.clone()) } else { live_is_row.then(|| row.path.clone()) };
+        let source = if self.names.is_taken(&kept)? {
+            Some(kept.clone())
+        } else {
+            live_is_row.then(|| row.path.clone())
+        };
         if let Some(source) = source.as_deref().filter(|_| row.end() > 0) {
             self.cut_back(source, &kept, row, redo)?;
         }
         let young = finished.into_iter().filter(|(number, path)| *number >= row.number && *path != kept);
         let live = live.filter(|live| live.bytes > 0).map(|_| row.path.clone());
         for path in young.map(|(_, path)| path).chain(live) {
-            let orphan = self.names.orphan(&path, self.now_ms);
-            rename(&path, &orphan)?;
+            let orphan = self.names.orphan(&path, self.now_ms)?;
+            self.names.rename(&path, &orphan)?;
             let (file, orphan) = (path.display(), orphan.display());
             tracing::error!(%file, %orphan, "The file is younger than the mark store, which was set back; it is set aside");
         }
@@ -260,44 +256,61 @@ impl<'a> Recovery<'a> {
     /// it as an orphan.
     fn cut_back(&self, source: &Path, kept: &Path, row: &FileRow, redo: &[Redo]) -> Result<(), FileError> {
         let fault = |source| FileError::Io { path: kept.to_owned(), source };
-        let bytes = std::fs::metadata(source).map_err(fault)?.len();
+        let bytes = self.names.look(source)?.map_or(0, |found| found.bytes);
         if source == kept && bytes == row.end() {
             return Ok(());
         }
         let part = self.names.folder().join("orphan-part");
         let committed = self.committed(source, row, redo);
-        committed.and_then(|text| copy(source, row.offset, &text, &part)).map_err(fault)?;
+        committed.and_then(|text| copy(self.names, source, row.offset, &text, &part)).map_err(fault)?;
         if source == kept {
-            let orphan = self.names.orphan(kept, self.now_ms);
-            std::fs::hard_link(kept, &orphan).map_err(fault)?;
+            let orphan = self.names.orphan(kept, self.now_ms)?;
+            self.names.storage().link(kept, &orphan).map_err(fault)?;
         }
-        rename(&part, kept)?;
+        self.names.rename(&part, kept)?;
         self.names.sync()
     }
 
     /// The last group's text: as it stands in `source` if it is whole there, else rendered.
     fn committed(&self, source: &Path, row: &FileRow, redo: &[Redo]) -> io::Result<Vec<u8>> {
-        let there = read(source, row.offset, row.group_bytes)?;
+        let there = read(self.names, source, row.offset, row.group_bytes)?;
         let whole = there.len() as u64 == row.group_bytes && crc32c::crc32c(&there) == row.group_crc;
         Ok(if whole { there } else { render(redo) })
     }
 }
 
 /// Up to `bytes` bytes of a file from `offset` on; less when it ends before.
-fn read(path: &Path, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut file = std::fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut text = Vec::new();
-    file.take(bytes).read_to_end(&mut text)?;
+fn read(names: &Names, path: &Path, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+    let file = names.storage().open(path, Mode::ReadLinked)?;
+    let there = file.len()?.saturating_sub(offset).min(bytes);
+    let mut text = vec![0; usize::try_from(there).unwrap_or(0)];
+    let read = file.read_at(&mut text, offset)?;
+    text.truncate(read);
     Ok(text)
 }
 
 /// Writes the first `offset` bytes of `source` and `text` after them to `to`, synced.
-fn copy(source: &Path, offset: u64, text: &[u8], to: &PathBuf) -> io::Result<()> {
-    let mut file = std::fs::File::create(to)?;
-    io::copy(&mut std::fs::File::open(source)?.take(offset), &mut file)?;
-    io::Write::write_all(&mut file, text)?;
-    file.sync_all()
+fn copy(names: &Names, source: &Path, offset: u64, text: &[u8], to: &Path) -> io::Result<()> {
+    let from = names.storage().open(source, Mode::ReadLinked)?;
+    let file = names.storage().open(to, Mode::Create)?;
+    copy_part(from.as_ref(), file.as_ref(), offset)?;
+    file.write_at(&mut [IoSlice::new(text)], offset)?;
+    file.sync()
+}
+
+fn copy_part(from: &dyn StorageFile, to: &dyn StorageFile, bytes: u64) -> io::Result<()> {
+    let mut part = vec![0; COPY_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let most = usize::try_from(bytes - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        let read = from.read_at(part.get_mut(..most).unwrap_or_default(), at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.write_at(&mut [IoSlice::new(part.get(..read).unwrap_or_default())], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// The text of the group. What can not be read any more is left out and told.

@@ -1,97 +1,29 @@
-//! What the spool asks of a disk, as a thin trait; [`Disk`] is the real one. Tests put a failing one between.
-//!
-//! Nothing here knows what the bytes mean.
+//! The disk of this machine.
 
+use super::{Entry, Found, Mode, Room, Storage, StorageFile};
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use rustix::io::Errno;
-use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-
-/// How a file is opened. Symbolic links are never followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// To read; it must be there.
-    Read,
-    /// To read and write; it must be there.
-    Write,
-    /// To read and write; made with mode 0600 if it is not there, emptied if it is.
-    Create,
-}
-
-/// One thing found in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name in the folder; entries whose names are not UTF-8 are not listed.
-    pub name: String,
-    /// A regular file's size in bytes; `None` for anything else.
-    pub file_bytes: Option<u64>,
-}
-
-/// Room on a file system, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// What an ordinary user may still write.
-    pub free: u64,
-    /// All of it.
-    pub total: u64,
-}
-
-/// A place to keep files. Every call blocks.
-pub trait Storage: Debug + Send + Sync {
-    /// Makes a folder with mode 0700, and what lies above it, each durable in the one above.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// What a folder holds, in no order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
-    /// Opens a file.
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn StorageFile>>;
-    /// Gives a file another name, in the place of what had it.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
-    fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes an empty folder.
-    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes the names in a folder durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// How much room the file system of a folder has.
-    fn room(&self, dir: &Path) -> io::Result<Room>;
-}
-
-/// An open file. Every call blocks.
-pub trait StorageFile: Debug + Send + Sync {
-    /// Reads until `buf` is full or the file ends; says how much.
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all of `parts`, one after the other.
-    fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
-    /// Makes sure that the file has this size and that its blocks are there.
-    fn allocate(&self, bytes: u64) -> io::Result<()>;
-    /// Cuts or lengthens the file.
-    fn set_len(&self, bytes: u64) -> io::Result<()>;
-    /// The file's size.
-    fn len(&self) -> io::Result<u64>;
-    /// Makes what was written durable (fdatasync).
-    fn sync(&self) -> io::Result<()>;
-}
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl Storage for Disk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
+    fn create_dir(&self, dir: &Path, permissions: u32) -> io::Result<()> {
+        if dir.as_os_str().is_empty() || dir.is_dir() {
             return Ok(());
         }
-        let above = match dir.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
-        };
-        self.create_dir(above)?;
-        DirBuilder::new().mode(0o700).create(dir)?;
-        self.sync_dir(above)
+        let above = dir.parent().unwrap_or(Path::new(""));
+        self.create_dir(above, permissions)?;
+        match DirBuilder::new().mode(permissions).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
+            _ => self.sync_dir(above),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -107,23 +39,31 @@ impl Storage for Disk {
         Ok(entries)
     }
 
+    fn look(&self, path: &Path) -> io::Result<Option<Found>> {
+        match std::fs::metadata(path) {
+            Ok(found) => Ok(Some(Found { bytes: found.len(), inode: found.ino() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn StorageFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        match mode {
-            Mode::Read => {}
-            Mode::Write => {
-                options.write(true);
-            }
-            Mode::Create => {
-                options.write(true).create(true).truncate(true);
-            }
+        options.read(true).write(!matches!(mode, Mode::Read | Mode::ReadLinked));
+        options.create(matches!(mode, Mode::Create | Mode::Keep | Mode::Live)).truncate(mode == Mode::Create);
+        options.mode(if mode == Mode::Live { 0o640 } else { 0o600 });
+        if !matches!(mode, Mode::Live | Mode::ReadLinked) {
+            options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         }
         Ok(Arc::new(DiskFile(options.open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -135,6 +75,7 @@ impl Storage for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         File::open(dir)?.sync_all()
     }
 
@@ -202,5 +143,30 @@ impl StorageFile for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn inode(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.ino())
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.0.try_lock().map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_down_to_the_last_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        Disk.create_dir(&deep, 0o700).unwrap();
+        Disk.create_dir(&deep, 0o700).unwrap();
+        assert!(deep.is_dir());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(Disk.create_dir(&dir.path().join("file/below"), 0o700).is_err());
+        assert!(Disk.create_dir(&dir.path().join("file"), 0o700).is_err());
     }
 }
