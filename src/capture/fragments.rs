@@ -2,9 +2,10 @@
 //!
 //! | if | then |
 //! |---|---|
-//! | fragments overlap | the datagram is refused, with what is yet to come of it (RFC 5722) |
 //! | a fragment comes again, the same | left out |
-//! | one does not fit: past 65,535 bytes, past the end, no multiple of 8 bytes, cut by the capture | refused as well |
+//! | one comes where another with other bytes is | the id is of a later datagram now: the one before is given up, and it begins |
+//! | one overlaps another, or is past the end | the datagram so far is refused (RFC 5722), and one may begin with the fragment |
+//! | one is of no datagram: past 65,535 bytes, no multiple of 8 bytes, cut by the capture | its datagram is refused, with what is yet to come of it: up to the next first fragment |
 //! | it is not whole 30 s of the capture after its first fragment | given up |
 //! | more than 1,024 of them are open, or 16 MiB | the oldest is given up |
 
@@ -33,7 +34,7 @@ pub(super) struct Whole {
 }
 
 /// What came of a datagram so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Open {
     /// Its place in the order begun.
     number: u64,
@@ -42,6 +43,19 @@ struct Open {
     bytes: usize,
     total: Option<usize>,
     is_refused: bool,
+    /// Its first fragment came, be it refused.
+    has_first: bool,
+}
+
+/// Why a fragment is not one of the datagram so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// It can be of none.
+    Unsound,
+    /// Another datagram of the same id has begun.
+    Later,
+    /// It overlaps others, or is past the end.
+    Overlap,
 }
 
 /// All datagrams of which fragments are missing.
@@ -62,7 +76,7 @@ impl Fragments {
         self.incomplete
     }
 
-    /// Refused because fragments did not fit together.
+    /// Refused because fragments overlapped or can be of no datagram.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
@@ -77,6 +91,12 @@ impl Fragments {
     pub(super) fn add(&mut self, fragment: &Fragment<'_>, time: u64) -> Option<Whole> {
         self.expire(time);
         let key = Key { ends: fragment.ends, id: fragment.id, protocol: fragment.protocol };
+        if let Some(misfit) = self.open.get(&key).and_then(|open| open.ended_by(fragment)) {
+            if let Some(open) = self.open.get_mut(&key) {
+                open.is_refused |= misfit == Misfit::Overlap;
+            }
+            self.give_up(&key);
+        }
         if !self.open.contains_key(&key) {
             self.begin(key, time);
         }
@@ -96,8 +116,7 @@ impl Fragments {
     fn begin(&mut self, key: Key, time: u64) {
         self.number += 1;
         self.begun.insert(self.number, (key, time));
-        let open = Open { number: self.number, pieces: Vec::new(), bytes: 0, total: None, is_refused: false };
-        self.open.insert(key, open);
+        self.open.insert(key, Open { number: self.number, ..Open::default() });
     }
 
     fn close(&mut self, key: &Key) -> Option<Open> {
@@ -148,27 +167,49 @@ impl Open {
         !self.is_refused && self.total == Some(self.bytes)
     }
 
+    /// The fragment is of another datagram, which takes this one's place.
+    fn ended_by(&self, fragment: &Fragment<'_>) -> Option<Misfit> {
+        if self.is_refused {
+            return (self.has_first && fragment.offset == 0).then_some(Misfit::Later);
+        }
+        self.place(fragment).err().filter(|misfit| *misfit != Misfit::Unsound)
+    }
+
     /// Adds a fragment, or refuses the datagram for it.
     fn add(&mut self, fragment: &Fragment<'_>) {
-        if !self.is_refused && self.place(fragment).is_none() {
-            self.is_refused = true;
-            self.bytes = 0;
-            self.pieces.clear();
+        self.has_first |= fragment.offset == 0;
+        if self.is_refused {
+            return;
+        }
+        match self.place(fragment) {
+            Ok(Some(place)) => {
+                if fragment.is_last {
+                    self.total = Some(fragment.offset + fragment.bytes.len());
+                }
+                self.bytes += fragment.bytes.len();
+                self.pieces.insert(place, (fragment.offset, fragment.bytes.to_vec()));
+            }
+            Ok(None) => {}
+            Err(_) => {
+                self.is_refused = true;
+                self.bytes = 0;
+                self.pieces.clear();
+            }
         }
     }
 
-    /// Puts a fragment in its place; `None` if it does not fit.
-    fn place(&mut self, fragment: &Fragment<'_>) -> Option<()> {
+    /// Where a fragment's place among the pieces is; `None` if it is there already.
+    fn place(&self, fragment: &Fragment<'_>) -> Result<Option<usize>, Misfit> {
         let (offset, length) = (fragment.offset, fragment.bytes.len());
         let end = offset + length;
         let is_sound = length > 0 && end <= MAX_DATAGRAM_BYTES && !fragment.is_cut;
         if !is_sound || !(fragment.is_last || length.is_multiple_of(8)) {
-            return None;
+            return Err(Misfit::Unsound);
         }
         let place = self.pieces.partition_point(|(start, _)| *start < offset);
         let after = self.pieces.get(place);
-        if after.is_some_and(|(start, bytes)| *start == offset && bytes == fragment.bytes) {
-            return Some(());
+        if let Some((_, bytes)) = after.filter(|(start, _)| *start == offset) {
+            return if bytes == fragment.bytes { Ok(None) } else { Err(Misfit::Later) };
         }
         let before = place.checked_sub(1).and_then(|place| self.pieces.get(place));
         let overlaps = after.is_some_and(|(start, _)| *start < end)
@@ -180,14 +221,6 @@ impl Open {
             (false, Some(total)) => end > total,
             (false, None) => false,
         };
-        if overlaps || contradicts {
-            return None;
-        }
-        if fragment.is_last {
-            self.total = Some(end);
-        }
-        self.bytes += length;
-        self.pieces.insert(place, (offset, fragment.bytes.to_vec()));
-        Some(())
+        if overlaps || contradicts { Err(Misfit::Overlap) } else { Ok(Some(place)) }
     }
 }

@@ -16,6 +16,7 @@
 //! | the file ends inside a packet, a block or a message | what is before it was given, then [`Error::Ended`] |
 //! | a length cannot be true | what is before it was given, then [`Error::Damaged`] |
 //! | a packet is not UDP over IP, or not readable as that | counted, see [`Counts`]; the next one is read |
+//! | a packet of a pcapng is of an interface that it does not describe | counted; the next one is read |
 //! | the capture cut a packet short (snap length) | the datagram is given with [`Datagram::missing`], and counted |
 //! | a datagram came in fragments | it is given when its last fragment came |
 //!
@@ -81,6 +82,8 @@ pub struct Counts {
     pub not_udp: u64,
     /// Of a link type that is not known here.
     pub unknown_link: u64,
+    /// Of an interface that the file, a pcapng, does not describe.
+    pub undescribed: u64,
     /// With headers that cannot be true, or cut inside them.
     pub malformed: u64,
     /// Datagrams given of which the capture lacks the end.
@@ -89,9 +92,10 @@ pub struct Counts {
     pub fragments: u64,
     /// Datagrams given that came in fragments.
     pub reassembled: u64,
-    /// Fragmented datagrams given up because fragments were missing when time or room ran out, or the file.
+    /// Fragmented datagrams given up because fragments were missing when time or room ran out, or the file, or when a
+    /// later datagram came with their id.
     pub incomplete: u64,
-    /// Fragmented datagrams refused because fragments overlapped or did not fit together.
+    /// Fragmented datagrams refused because fragments overlapped, or can be of no datagram.
     pub refused: u64,
 }
 
@@ -149,6 +153,8 @@ enum Item {
     Skip(usize),
     /// A packet of a capture.
     Packet(Packet),
+    /// A block of so many bytes with a packet whose link type is not known, since nothing describes its interface.
+    Undescribed(usize),
     /// An IPFIX message of so many bytes, exported at (milliseconds since 1970).
     Message { bytes: usize, exported: u64 },
 }
@@ -270,6 +276,12 @@ impl Capture {
                 },
                 Ok(Item::Skip(bytes)) => {
                     self.used = bytes;
+                    continue;
+                }
+                Ok(Item::Undescribed(bytes)) => {
+                    self.used = bytes;
+                    self.counts.packets += 1;
+                    self.counts.undescribed += 1;
                     continue;
                 }
                 Ok(Item::Message { bytes, exported }) => {

@@ -9,7 +9,7 @@
 //! packet (2, obsolete)          as the enhanced one, with an interface of two bytes
 //! ```
 //!
-//! Other blocks are skipped.
+//! Other blocks are skipped, and so are packets of an interface that no block describes, which are counted.
 
 use super::{Damage, Item, MAX_ITEM_BYTES, Packet};
 use pcap_parser::pcapng::{
@@ -129,7 +129,7 @@ impl Reader {
                 let parse =
                     if self.is_big_endian { parse_simplepacketblock_be } else { parse_simplepacketblock_le };
                 let (_, packet) = parse(block).map_err(|_| damaged("a packet"))?;
-                self.simple(&packet)
+                Ok(self.simple(&packet))
             }
             ENHANCED_PACKET => {
                 let parse = if self.is_big_endian {
@@ -138,9 +138,9 @@ impl Reader {
                     parse_enhancedpacketblock_le
                 };
                 let (_, packet) = parse(block).map_err(|_| damaged("a packet"))?;
-                self.enhanced(&packet)
+                Ok(self.enhanced(&packet))
             }
-            _ => self.obsolete(block).ok_or_else(|| damaged("a packet"))?,
+            _ => self.obsolete(block).ok_or_else(|| damaged("a packet")),
         }
     }
 
@@ -157,49 +157,40 @@ impl Reader {
         }
     }
 
-    fn described(&self, place: usize) -> Result<Interface, Damage> {
-        self.interfaces
-            .get(place)
-            .copied()
-            .ok_or_else(|| format!("a packet of interface {place}, which is not described"))
-    }
-
-    fn simple(&self, packet: &SimplePacketBlock<'_>) -> Result<Item, Damage> {
-        let interface = self.described(0)?;
+    fn simple(&self, packet: &SimplePacketBlock<'_>) -> Item {
+        let Some(&interface) = self.interfaces.first() else {
+            return Item::Undescribed(packet.block_len1 as usize);
+        };
         let original = packet.origlen as usize;
         let snap = if interface.snap_bytes == 0 { usize::MAX } else { interface.snap_bytes };
         let here = original.min(snap).min(packet.data.len());
-        Ok(self.packet(
-            packet.block_len1,
-            SIMPLE_OFFSET..SIMPLE_OFFSET + here,
-            original,
-            interface,
-            self.time,
-        ))
+        let bytes = SIMPLE_OFFSET..SIMPLE_OFFSET + here;
+        self.packet(packet.block_len1, bytes, original, interface, self.time)
     }
 
-    fn enhanced(&mut self, packet: &EnhancedPacketBlock<'_>) -> Result<Item, Damage> {
-        let interface = self.described(packet.if_id as usize)?;
+    fn enhanced(&mut self, packet: &EnhancedPacketBlock<'_>) -> Item {
+        let Some(&interface) = self.interfaces.get(packet.if_id as usize) else {
+            return Item::Undescribed(packet.block_len1 as usize);
+        };
         self.time = interface.milliseconds(u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low));
         let here = (packet.caplen as usize).min(packet.data.len());
         let bytes = ENHANCED_OFFSET..ENHANCED_OFFSET + here;
-        Ok(self.packet(packet.block_len1, bytes, packet.origlen as usize, interface, self.time))
+        self.packet(packet.block_len1, bytes, packet.origlen as usize, interface, self.time)
     }
 
     /// The packet of an obsolete block; `None` if it is longer than the block.
-    fn obsolete(&mut self, block: &[u8]) -> Option<Result<Item, Damage>> {
+    fn obsolete(&mut self, block: &[u8]) -> Option<Item> {
         let two: [u8; 2] = block.get(8..10)?.try_into().ok()?;
         let place = if self.is_big_endian { u16::from_be_bytes(two) } else { u16::from_le_bytes(two) };
         let here = self.u32(block, 20) as usize;
         let end = ENHANCED_OFFSET.checked_add(here).filter(|end| *end + 4 <= block.len())?;
-        let interface = match self.described(usize::from(place)) {
-            Ok(interface) => interface,
-            Err(damage) => return Some(Err(damage)),
+        let Some(&interface) = self.interfaces.get(usize::from(place)) else {
+            return Some(Item::Undescribed(block.len()));
         };
         self.time =
             interface.milliseconds(u64::from(self.u32(block, 12)) << 32 | u64::from(self.u32(block, 16)));
         let original = self.u32(block, 24) as usize;
-        Some(Ok(self.packet(block.len() as u32, ENHANCED_OFFSET..end, original, interface, self.time)))
+        Some(self.packet(block.len() as u32, ENHANCED_OFFSET..end, original, interface, self.time))
     }
 
     fn packet(

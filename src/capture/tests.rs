@@ -311,6 +311,26 @@ fn damaged_pcapng_is_told_and_never_panics() {
     );
 }
 
+#[test]
+fn packets_of_an_interface_not_described_are_counted_and_left_out() {
+    for is_big in [false, true] {
+        let whole = section(is_big);
+        let stray = |kind: u32, place: [u8; 4]| block(is_big, kind, &concat(&[&place, &[0; 16], &[9; 8]]));
+        let header = block(is_big, 0x0a0d_0d0a, &whole[8..24]);
+        let file = concat(&[
+            &header,
+            &block(is_big, 3, &[0; 8]),
+            &whole,
+            &stray(6, [7; 4]),
+            &stray(2, [7; 4]),
+            &whole,
+        ]);
+        let (datagrams, result, counts) = read(file);
+        result.unwrap();
+        assert_eq!((datagrams.len(), counts.packets, counts.undescribed), (8, 11, 3), "{is_big}");
+    }
+}
+
 fn fragments(id: u16, payload: &[u8], pieces: &[(usize, usize)]) -> Vec<Vec<u8>> {
     let more = |end: usize| if end < payload.len() { 0x2000 } else { 0 };
     let fragment =
@@ -355,15 +375,43 @@ fn fragments_of_ipv6_come_together() {
 #[test]
 fn fragments_that_do_not_fit_are_refused() {
     let payload = udp(&long_payload());
-    for pieces in [
-        vec![(0, 40), (32, 80), (40, 80), (80, 108)],
-        vec![(0, 40), (40, 80), (40, 108), (80, 108)],
-        vec![(0, 40), (80, 108), (72, 108), (40, 80)],
-        vec![(0, 39), (40, 80), (80, 108), (0, 40)],
+    for (pieces, refused, incomplete) in [
+        (vec![(0, 40), (32, 80), (40, 80), (80, 108)], 2, 1),
+        (vec![(0, 40), (40, 80), (40, 108), (80, 108)], 1, 2),
+        (vec![(0, 40), (80, 108), (72, 108), (40, 80)], 2, 1),
+        (vec![(0, 39), (40, 80), (80, 108), (0, 40)], 1, 1),
+        (vec![(40, 79), (80, 108), (0, 40)], 1, 0),
     ] {
         let (datagrams, result, counts) = read(pcap(12, &fragments(7, &payload, &pieces)));
         result.unwrap();
-        assert_eq!((datagrams.len(), counts.refused, counts.incomplete), (0, 1, 0), "{pieces:?}");
+        let found = (datagrams.len(), counts.refused, counts.incomplete);
+        assert_eq!(found, (0, refused, incomplete), "{pieces:?}");
+    }
+}
+
+#[test]
+fn a_lost_datagram_does_not_take_a_later_one_of_its_id_with_it() {
+    let payload = udp(&long_payload());
+    let later: Vec<u8> = long_payload().iter().map(|byte| byte ^ 0xff).collect();
+    let pieces = [(0, 40), (40, 80), (80, 108)];
+    let backwards = [(80, 108), (40, 80), (0, 40)];
+    for (lost, order, refused) in [
+        (vec![(0, 40), (40, 80)], pieces, 0),
+        (vec![(0, 40)], pieces, 0),
+        (vec![(80, 108), (0, 40)], backwards, 0),
+        // Its fragments had other bounds, or were cut.
+        (vec![(0, 48), (80, 108)], pieces, 0),
+        (vec![(0, 64), (80, 108)], backwards, 0),
+        (vec![(0, 64)], [(40, 80), (80, 108), (0, 40)], 1),
+        (vec![(0, 39), (40, 80), (80, 108)], pieces, 1),
+    ] {
+        let mut packets = fragments(7, &payload, &lost);
+        packets.extend(fragments(7, &udp(&later), &order));
+        let (datagrams, result, counts) = read(pcap(12, &packets));
+        result.unwrap();
+        let found: Vec<_> = datagrams.iter().map(|datagram| &datagram.3).collect();
+        assert_eq!(found, [&later], "{lost:?}");
+        assert_eq!((counts.refused, counts.incomplete), (refused, 1 - refused), "{lost:?}");
     }
 }
 

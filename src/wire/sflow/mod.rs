@@ -28,6 +28,7 @@
 //! | a record does not fit its sample | those before it are taken, and it is a fault; with none before it there is no row |
 //! | a sample is of a kind not known here | it is told as unknown, which is no fault |
 //! | there are more or fewer samples than the header's count | those there are, up to the count, are taken; it is a fault |
+//! | a sample's length is no multiple of four, no sample can begin behind it, and one can behind zeros up to such a multiple | those are padding |
 //! | zeros follow the last sample | they are padding |
 
 mod counters;
@@ -155,8 +156,10 @@ fn next(
         Err(Short) => Read { bytes: content.length, end: End::Broken { unread: content.length } },
     };
     let at = cursor.at() + HEADER_BYTES;
+    let behind = rest.get(read.bytes..).unwrap_or(&[]);
+    let padding = behind.len() - sample::padded(read.bytes, behind, can_begin).unwrap_or(behind).len();
     // All of it is there: the header was read, and no sample is longer than the rest.
-    let _taken = cursor.take(HEADER_BYTES + read.bytes);
+    let _taken = cursor.take(HEADER_BYTES + read.bytes + padding);
     match read.end {
         End::Broken { unread } => {
             let fault = if is_short { Fault::SampleLength } else { Fault::SampleRecord };
@@ -167,6 +170,11 @@ fn next(
         End::Unknown => output.unknown_sample(Place { offset: at, bytes: read.bytes }),
     }
     if is_short { Next::Cut } else { Next::Read }
+}
+
+/// The rest of a datagram may be samples: the next is there whole.
+fn can_begin(rest: &[u8]) -> bool {
+    sample::header(rest).is_some_and(|(format, length, rest)| format != 0 && length <= rest.len())
 }
 
 /// Where a sample lies.

@@ -108,25 +108,26 @@ impl<'a> Iterator for Records<'a> {
             cut = whole.filter(|(_, rest)| can_begin(rest, left)).or(cut);
         }
         let (bytes, rest) = cut?;
-        let rest = padded(length, rest, left).unwrap_or(rest);
+        let rest = padded(length, rest, |rest| can_begin(rest, left)).unwrap_or(rest);
         (self.rest, self.left) = (rest, left);
         let (enterprise, format) = (data_format >> FORMAT_BITS, data_format & ((1 << FORMAT_BITS) - 1));
         Some(Record { enterprise, format, bytes })
     }
 }
 
-/// What follows the zeros that align a record to four bytes (RFC 4506 4.10), if nothing can begin without them.
-fn padded(length: usize, rest: &[u8], left: u32) -> Option<&[u8]> {
-    let (padding, rest_padded) = rest.split_at_checked(length.next_multiple_of(4) - length)?;
+/// What follows the zeros that align `length` bytes to four (RFC 4506 4.10), if nothing can begin without them.
+pub(super) fn padded(length: usize, rest: &[u8], can_begin: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+    let (padding, rest_padded) = rest.split_at_checked(length.wrapping_neg() % 4)?;
     let is_padding = !padding.is_empty() && padding.iter().all(|byte| *byte == 0);
-    (is_padding && !can_begin(rest, left) && can_begin(rest_padded, left)).then_some(rest_padded)
+    (is_padding && !can_begin(rest) && can_begin(rest_padded)).then_some(rest_padded)
 }
 
-/// The rest of a sample may be the `left` records that are to come.
+/// The rest of a sample may be the `left` records that are to come. There is no format 0 of sFlow's own: what looks like
+/// it is padding.
 fn can_begin(rest: &[u8], left: u32) -> bool {
     match left {
         0 => rest.is_empty(),
-        _ => header(rest).is_some_and(|(_, length, rest)| length <= rest.len()),
+        _ => header(rest).is_some_and(|(format, length, rest)| format != 0 && length <= rest.len()),
     }
 }
 

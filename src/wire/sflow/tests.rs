@@ -595,6 +595,34 @@ fn records_aligned_to_four_bytes_do_not_hide_those_behind_them() {
     }
 }
 
+/// A record of one byte and three zeros before a raw header: those zeros would begin a record of no format.
+#[test]
+fn padding_is_no_record_of_format_0() {
+    let odd = [framed(0x0113_d004, &[1; 5]), vec![0; 3]].concat();
+    let records = [odd, record(1, TCP), record(0x0113_d004, &"00".repeat(300))];
+    let got = decode(&datagram(&[sample(1, FLOW_START, &records)])).unwrap();
+    let found: Vec<u32> = got.samples[0].5.iter().map(|record| record.0).collect();
+    assert_eq!((found, &got.faults[..]), (vec![0x0113_d004, 1, 0x0113_d004], &[][..]));
+}
+
+#[test]
+fn samples_aligned_to_four_bytes_do_not_hide_those_behind_them() {
+    let vendor = 4_300 << 12 | 1_002;
+    let odd = |bytes: usize, padding: usize| [framed(vendor, &vec![1; bytes]), vec![0; padding]].concat();
+    for (bytes, padding) in [(5, 0), (5, 3), (6, 2), (7, 1), (7, 0)] {
+        let samples = [odd(bytes, padding), odd(bytes, padding), tcp_sample(), odd(bytes, padding)];
+        let got = decode(&datagram(&samples)).unwrap();
+        assert_eq!((got.unknown, got.sets, &got.faults[..]), (3, 1, &[][..]), "{bytes} and {padding}");
+    }
+    // One of a known kind, whose last record is odd.
+    let known =
+        |padding: usize| [sample(1, FLOW_START, &[framed(0x0113_d004, &[1; 5])]), vec![0; padding]].concat();
+    for padding in [0, 3] {
+        let got = decode(&datagram(&[known(padding), tcp_sample()])).unwrap();
+        assert_eq!((got.sets, got.rows.len(), &got.faults[..]), (2, 2, &[][..]), "{padding}");
+    }
+}
+
 #[test]
 fn records_that_say_too_much() {
     let switch = record(1001, SWITCH);
