@@ -15,7 +15,7 @@ use flowproxy::flow::list::Named;
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Field, Layout, Run};
 use flowproxy::proto::{Codec, Protocol, TemplateSource};
-use flowproxy::wire::{Arrival, Decoder, Fault, Heard, Output, Place, Sample, Template};
+use flowproxy::wire::{Arrival, Decoder, Fault, Heard, Output, Place, Record, Sample, Template};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -235,7 +235,7 @@ impl Output for Witness {
         assert!(sample.records.map(|record| record.bytes.len()).sum::<usize>() <= 1 << 16);
     }
 
-    fn unknown_sample(&mut self, place: Place) {
+    fn unknown_sample(&mut self, _sample: Record<'_>, place: Place) {
         self.in_hand.calls += 1;
         assert!(place.offset + place.bytes <= 1 << 16, "{place:?}");
         self.ending();

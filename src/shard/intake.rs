@@ -11,7 +11,9 @@ use crate::lines::limited;
 use crate::metrics::Ingest;
 use crate::proto::RecordKind;
 use crate::spool::Sender;
-use crate::wire::{Arrival, Change, Decoder, Fault, Heard, Output, Place, Step, Template, Unit, Withdrawal};
+use crate::wire::{
+    Arrival, Change, Decoder, Fault, Heard, Output, Place, Record, Step, Template, Unit, Withdrawal,
+};
 use arc_swap::{ArcSwap, Cache};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -456,7 +458,7 @@ impl Output for Intake {
         }
     }
 
-    fn unknown_sample(&mut self, _place: Place) {
+    fn unknown_sample(&mut self, _sample: Record<'_>, _place: Place) {
         self.metrics.samples_unknown.inc();
     }
 

@@ -179,8 +179,9 @@ pub trait Output {
     /// datagram's end at the latest; samples and their records come in the same order.
     fn sample(&mut self, _sample: &Sample<'_>) {}
 
-    /// A sample of sFlow is of a kind not known, and was left out; its exporter is not to blame.
-    fn unknown_sample(&mut self, _place: Place) {}
+    /// A sample of sFlow is of a kind not known, and was left out; its exporter is not to blame. It comes before the
+    /// records of those before it.
+    fn unknown_sample(&mut self, _sample: Record<'_>, _place: Place) {}
 
     /// A set is held until its template comes.
     fn held(&mut self, _place: Place) {}

@@ -6,7 +6,7 @@
 
 use super::Stop;
 use super::header::Header;
-use super::show::{Datagram, Fault, Record, Sampled, Show, Template, Unpacked, What};
+use super::show::{Datagram, Fault, Record, Sampled, Show, Template, UnknownSample, Unpacked, What};
 use crate::batch::read::{Batch, open};
 use crate::batch::{Builder, Limits};
 use crate::flow::list::Named;
@@ -22,8 +22,9 @@ const LIMITS: Limits = Limits { max_records: 4_096, max_bytes: 1 << 20 };
 /// The most records that a group may have (batch.proto).
 const MOST_RECORDS: usize = 65_536;
 
-/// Lines that wait without a record among them.
+/// Lines that wait without a record among them, and bytes that those hold.
 const MOST_WAITING: usize = 4_096;
+const MOST_WAITING_BYTES: usize = 1 << 20;
 
 /// Something to show, waiting in line.
 enum Item {
@@ -36,6 +37,7 @@ enum Item {
         count: u32,
         samples: Vec<Sampled>,
     },
+    UnknownSample(Box<UnknownSample>),
     Fault(Fault),
     Sequence(Datagram, Unit, Step),
 }
@@ -48,6 +50,8 @@ pub(super) struct Gather<'a> {
     /// Samples whose records come next.
     samples: VecDeque<Sampled>,
     waiting: Vec<Item>,
+    /// Bytes that those hold beside themselves.
+    waiting_bytes: usize,
     datagram: Option<Datagram>,
     /// The datagram in hand stands in line.
     is_introduced: bool,
@@ -66,6 +70,7 @@ impl<'a> Gather<'a> {
             lists: Vec::new(),
             samples: VecDeque::new(),
             waiting: Vec::new(),
+            waiting_bytes: 0,
             datagram: None,
             is_introduced: false,
             resumed: None,
@@ -110,7 +115,8 @@ impl<'a> Gather<'a> {
     /// The datagram was read. Shows what waits if it is much, and tells what went wrong.
     pub(super) fn datagram_ends(&mut self) -> Result<(), Stop> {
         self.introduce();
-        if self.builder.is_full(&LIMITS) || self.waiting.len() >= MOST_WAITING {
+        let is_long = self.waiting.len() >= MOST_WAITING || self.waiting_bytes >= MOST_WAITING_BYTES;
+        if is_long || self.builder.is_full(&LIMITS) {
             self.pass_on();
         }
         self.failed.take().map_or(Ok(()), Err)
@@ -130,6 +136,7 @@ impl<'a> Gather<'a> {
             self.failed = self.try_pass_on().err();
         }
         self.waiting.clear();
+        self.waiting_bytes = 0;
     }
 
     fn try_pass_on(&mut self) -> Result<(), Stop> {
@@ -144,6 +151,7 @@ impl<'a> Gather<'a> {
             match item {
                 Item::Datagram(datagram) => self.show.datagram(&datagram),
                 Item::Template(template) => self.show.template(&template),
+                Item::UnknownSample(sample) => self.show.unknown_sample(&sample),
                 Item::Fault(fault) => self.show.fault(&fault),
                 Item::Sequence(datagram, unit, step) => self.show.sequence(&datagram, unit, step),
                 Item::Records { datagram, group: place, count, samples } => {
@@ -239,6 +247,15 @@ impl Output for Gather<'_> {
     fn sample(&mut self, sample: &wire::Sample<'_>) {
         let record = |record: wire::Record<'_>| (record.format, record.enterprise, record.bytes.into());
         self.samples.push_back(sample.records.map(record).collect());
+    }
+
+    fn unknown_sample(&mut self, sample: wire::Record<'_>, place: Place) {
+        let Some(datagram) = self.datagram else { return };
+        self.waiting_bytes += sample.bytes.len();
+        let wire::Record { enterprise, format, bytes } = sample;
+        let unknown =
+            UnknownSample { datagram, offset: place.offset, enterprise, format, bytes: bytes.into() };
+        self.waiting.push(Item::UnknownSample(Box::new(unknown)));
     }
 
     fn held(&mut self, _place: Place) {

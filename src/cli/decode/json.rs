@@ -5,6 +5,7 @@
 //!  "kind":"data","raw":[[element,enterprise,"hex"],...],"fields":{...}}
 //! {"kind":"template","datagram":1,...,"template":256,"fields":[[element,enterprise,length],...]}
 //! {"kind":"options_template",...,"scope":[[element,enterprise,length],...],"fields":[...]}
+//! {"kind":"unknown_sample",...,"offset":36,"bytes":12,"enterprise":4300,"format":1002,"raw":[[format,enterprise,"hex"]]}
 //! {"kind":"fault","datagram":1,...,"offset":20,"bytes":48,"reason":"no_template","text":"..."}
 //! ```
 //!
@@ -13,7 +14,7 @@
 //! A fault without `datagram` is of the file; its offset is then in the file. A withdrawn template has no fields.
 
 use super::header::Header;
-use super::show::{Datagram, Fault, FileEnd, Record, Show, Template};
+use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample};
 use crate::flow::json::{write_display, write_hex, write_number, write_text};
 use crate::flow::record::{kind_name, protocol_name, template_source_name};
 use crate::flow::{Exporter, Field};
@@ -159,6 +160,24 @@ impl<W: Write> Show for Lines<'_, W> {
         self.finish()
     }
 
+    fn unknown_sample(&mut self, sample: &UnknownSample) -> io::Result<()> {
+        self.begin();
+        self.text("kind", "unknown_sample");
+        self.number("datagram", sample.datagram.number);
+        self.sender(sample.datagram.exporter, sample.datagram.header);
+        self.number("offset", sample.offset as u64);
+        self.number("bytes", sample.bytes.len() as u64);
+        self.number("enterprise", u64::from(sample.enterprise));
+        self.number("format", u64::from(sample.format));
+        if self.with_raw {
+            self.key("raw");
+            self.line.push(b'[');
+            self.raw(sample.format, sample.enterprise, &sample.bytes);
+            self.line.push(b']');
+        }
+        self.finish()
+    }
+
     fn fault(&mut self, fault: &Fault) -> io::Result<()> {
         self.begin();
         self.text("kind", "fault");
@@ -177,6 +196,13 @@ impl<W: Write> Show for Lines<'_, W> {
     }
 
     fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
+        if let Some(text) = end.undescribed() {
+            self.begin();
+            self.text("kind", "fault");
+            self.text("reason", "undescribed_interface");
+            self.text("text", &text);
+            self.finish()?;
+        }
         let Some(error) = end.error else { return Ok(()) };
         self.begin();
         self.text("kind", "fault");

@@ -63,6 +63,17 @@ impl Template {
     }
 }
 
+/// A sample of sFlow of a kind that is not known.
+#[derive(Clone, Debug)]
+pub(super) struct UnknownSample {
+    pub(super) datagram: Datagram,
+    /// Where it is in the datagram, behind its format and length.
+    pub(super) offset: usize,
+    pub(super) enterprise: u32,
+    pub(super) format: u32,
+    pub(super) bytes: Box<[u8]>,
+}
+
 /// What was wrong with a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
@@ -221,11 +232,25 @@ pub(super) struct FileEnd<'a> {
     pub(super) error: Option<&'a Error>,
 }
 
+impl FileEnd<'_> {
+    /// That packets could not be read for want of what describes their interface, if so.
+    pub(super) fn undescribed(&self) -> Option<String> {
+        let packets = match self.counts.undescribed {
+            0 => return None,
+            1 => "1 packet is of an interface".to_owned(),
+            count => format!("{count} packets are of interfaces"),
+        };
+        let they = if self.counts.undescribed == 1 { "it" } else { "they" };
+        Some(format!("{packets} that the file does not describe: {they} could not be read"))
+    }
+}
+
 /// Who shows it: each call is given what comes next of the file.
 pub(super) trait Show {
     fn datagram(&mut self, datagram: &Datagram) -> io::Result<()>;
     fn template(&mut self, template: &Template) -> io::Result<()>;
     fn record(&mut self, record: &Record<'_>) -> io::Result<()>;
+    fn unknown_sample(&mut self, sample: &UnknownSample) -> io::Result<()>;
     fn fault(&mut self, fault: &Fault) -> io::Result<()>;
     /// What the sequence number of a datagram says.
     fn sequence(&mut self, datagram: &Datagram, unit: Unit, step: Step) -> io::Result<()>;

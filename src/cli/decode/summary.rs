@@ -1,7 +1,7 @@
 //! Who sent what: one row for each exporter, protocol and domain, and what else is in the file.
 
 use super::header::Header;
-use super::show::{Datagram, Fault, FileEnd, Record, Show, Template};
+use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample};
 use super::table::end_text;
 use crate::flow::record::protocol_name;
 use crate::flow::{Exporter, time};
@@ -35,6 +35,7 @@ struct Row {
     samples: u64,
     counters: u64,
     drops: u64,
+    unknown_samples: u64,
     /// Of all those, read by a template of another port.
     provisional: u64,
     faults: BTreeMap<&'static str, u64>,
@@ -127,6 +128,7 @@ impl<'a, W: Write> Summary<'a, W> {
             "notUdp": counts.not_udp,
             "notIp": counts.not_ip,
             "unknownLink": counts.unknown_link,
+            "undescribedInterface": counts.undescribed,
             "malformed": counts.malformed,
             "cut": counts.cut,
             "fragments": counts.fragments,
@@ -140,7 +142,7 @@ impl<'a, W: Write> Summary<'a, W> {
 }
 
 /// What there is in a file.
-fn of_file(end: &FileEnd<'_>) -> [(&'static str, u64); 11] {
+fn of_file(end: &FileEnd<'_>) -> [(&'static str, u64); 12] {
     let counts = &end.counts;
     [
         ("flow datagrams", end.flow),
@@ -148,6 +150,7 @@ fn of_file(end: &FileEnd<'_>) -> [(&'static str, u64); 11] {
         ("other IP packets", counts.not_udp),
         ("packets without IP", counts.not_ip),
         ("packets of an unknown link type", counts.unknown_link),
+        ("packets of undescribed interfaces", counts.undescribed),
         ("packets with unreadable headers", counts.malformed),
         ("datagrams cut by the capture", counts.cut),
         ("fragments", counts.fragments),
@@ -158,7 +161,7 @@ fn of_file(end: &FileEnd<'_>) -> [(&'static str, u64); 11] {
 }
 
 impl Row {
-    fn counts(&self) -> [(&'static str, u64); 10] {
+    fn counts(&self) -> [(&'static str, u64); 11] {
         [
             ("datagrams", self.datagrams),
             ("bytes", self.bytes),
@@ -170,6 +173,7 @@ impl Row {
             ("flow samples", self.samples),
             ("counter samples", self.counters),
             ("drop samples", self.drops),
+            ("unknown samples", self.unknown_samples),
         ]
     }
 
@@ -304,6 +308,11 @@ impl<W: Write> Show for Summary<'_, W> {
                 *row.rates.entry(key).or_default() += 1;
             }
         }
+        Ok(())
+    }
+
+    fn unknown_sample(&mut self, sample: &UnknownSample) -> io::Result<()> {
+        self.row(sample.datagram.exporter, sample.datagram.header).unknown_samples += 1;
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! escaped.
 
 use super::header::Header;
-use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, title};
+use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample, title};
 use crate::batch::read::Group;
 use crate::flow::element::Type;
 use crate::flow::json::{self, Format};
@@ -134,6 +134,16 @@ impl<W: Write> Show for Table<'_, W> {
         Ok(())
     }
 
+    fn unknown_sample(&mut self, sample: &UnknownSample) -> io::Result<()> {
+        let UnknownSample { enterprise, format, offset, bytes, .. } = sample;
+        let count = bytes.len();
+        writeln!(
+            self.out,
+            "  unknown sample of enterprise {enterprise}, format {format}: {count} bytes at byte {offset}, not decoded"
+        )?;
+        if self.with_raw && count > 0 { writeln!(self.out, "    {}", hex(bytes)) } else { Ok(()) }
+    }
+
     fn fault(&mut self, fault: &Fault) -> io::Result<()> {
         let whose = self.of_datagram(fault.datagram);
         let (reason, text) = (fault.reason(), fault.text());
@@ -156,6 +166,9 @@ impl<W: Write> Show for Table<'_, W> {
     }
 
     fn end(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
+        if let Some(text) = end.undescribed() {
+            writeln!(self.out, "fault: {text}")?;
+        }
         match end.error {
             Some(error) => writeln!(self.out, "fault: {error}"),
             None if end.flow == 0 => writeln!(

@@ -167,7 +167,10 @@ fn next(
         }
         _ if is_short => output.fault(Fault::SampleLength, Place { offset: at, bytes: read.bytes }),
         End::Whole => output.set(),
-        End::Unknown => output.unknown_sample(Place { offset: at, bytes: read.bytes }),
+        End::Unknown => {
+            let unknown = Record::new(format, rest.get(..read.bytes).unwrap_or(&[]));
+            output.unknown_sample(unknown, Place { offset: at, bytes: read.bytes });
+        }
     }
     if is_short { Next::Cut } else { Next::Read }
 }

@@ -41,7 +41,7 @@ pub struct Sample<'a> {
     pub records: Records<'a>,
 }
 
-/// A record of a sample.
+/// A record of a sample, or a sample of a kind not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Whose structure it is; 0 is sFlow's own.
@@ -52,7 +52,13 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// What stands behind a data format.
+    pub(super) fn new(data_format: u32, bytes: &'a [u8]) -> Record<'a> {
+        let (enterprise, format) = (data_format >> FORMAT_BITS, data_format & ((1 << FORMAT_BITS) - 1));
+        Record { enterprise, format, bytes }
+    }
+
     /// Enterprise and format as on the wire.
     pub(super) fn data_format(&self) -> u32 {
         self.enterprise << FORMAT_BITS | self.format
@@ -110,8 +116,7 @@ impl<'a> Iterator for Records<'a> {
         let (bytes, rest) = cut?;
         let rest = padded(length, rest, |rest| can_begin(rest, left)).unwrap_or(rest);
         (self.rest, self.left) = (rest, left);
-        let (enterprise, format) = (data_format >> FORMAT_BITS, data_format & ((1 << FORMAT_BITS) - 1));
-        Some(Record { enterprise, format, bytes })
+        Some(Record::new(data_format, bytes))
     }
 }
 

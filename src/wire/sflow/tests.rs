@@ -2,7 +2,7 @@
 
 use crate::flow::{Exporter, Field, Layout, Run};
 use crate::proto::{Protocol, RecordKind, SamplingSource};
-use crate::wire::{Arrival, Decoder, Fault, Output, Place, Sample, Settings, Step, Template, Unit};
+use crate::wire::{Arrival, Decoder, Fault, Output, Place, Record, Sample, Settings, Step, Template, Unit};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ impl Output for Got {
         self.samples.push((sample.kind, sample.sequence, class, index, sample.drops, records.collect()));
     }
 
-    fn unknown_sample(&mut self, _: Place) {
+    fn unknown_sample(&mut self, _: Record<'_>, _: Place) {
         self.unknown += 1;
     }
 
