@@ -54,6 +54,7 @@
 //! | if | then |
 //! |---|---|
 //! | the process is killed | what was written is there; the last segment has no footer and is read through at the next start |
+//! | then power is lost | what the start after the kill has found was made durable by it, before it counted |
 //! | power is lost | frames since the last commit (`commit_interval`, 1 MiB) may be missing: the lane ends at its last good frame |
 //! | the last frame is cut off | its bytes are counted and left; its number was never durable. Alone in its segment, it goes to quarantine |
 //! | a segment was being made | `unfinished.new` is removed |

@@ -298,6 +298,9 @@ impl<'a> Finds<'a> {
             }
             return Ok(());
         }
+        if last_seq.is_none() {
+            self.make_durable(&path);
+        }
         let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));
         let last_seq = footer.last_seq.min(last_seq.unwrap_or(u64::MAX));
         lane.next_seq = lane.next_seq.max(last_seq + 1);
@@ -313,6 +316,14 @@ impl<'a> Finds<'a> {
             going: false,
         });
         Ok(())
+    }
+
+    /// The last frames of a lane may be no further than the kernel: who wrote them was killed before the
+    /// fdatasync. They count from here on.
+    fn make_durable(&self, path: &Path) {
+        if let Err(error) = self.storage.open(path, Mode::Write).and_then(|file| file.sync()) {
+            tracing::error!(file = %path.display(), %error, "What was found may not outlive a power cut");
+        }
     }
 }
 

@@ -178,7 +178,9 @@ impl PositionsFile {
             return Ok(Opened { file: this, positions: Positions::default(), damaged: true });
         };
         this.generation = generation;
-        this.file = Some(file);
+        // What was read may be no further than the kernel, and the other slot is the next to be written over. If
+        // it cannot be made durable, a new file is made.
+        this.file = file.sync().is_ok().then_some(file);
         Ok(Opened { file: this, positions, damaged: false })
     }
 

@@ -46,14 +46,18 @@ impl Rig {
 
     /// Starts a collector with these sinks (TOML tables) and waits until it is healthy.
     pub fn collector(&self, sinks: &str) -> End {
-        let config = format!(
+        let end = self.start("collect", "collector.toml", &self.collector_config(sinks));
+        end.wait_healthy();
+        end
+    }
+
+    /// The text of a collector's config with these sinks.
+    pub fn collector_config(&self, sinks: &str) -> String {
+        format!(
             "listen = \"127.0.0.1:{}\"\n\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n{sinks}",
             self.collector_port,
             tls("collector"),
-        );
-        let end = self.start("collect", "collector.toml", &config);
-        end.wait_healthy();
-        end
+        )
     }
 
     /// Starts a collector that writes `out/flows.jsonl`.
