@@ -1,13 +1,25 @@
 //! `flowproxy check`: reads a config and the files it names, starts nothing.
 
 use super::Failure;
-use crate::config::{self, Collector, Config, Proxy, size_text};
+use crate::config::{self, Collector, Config, Proxy, Role, size_text};
 use crate::tls;
 use std::path::Path;
 
 /// Everything that is wrong, or in a few lines what would run.
 pub fn check(file: &Path) -> Result<String, Failure> {
-    match config::either(file)? {
+    let config = config::either(file);
+    let (role, named) = config::tls_named(file);
+    let end = if role == Role::Proxy { tls::End::Client } else { tls::End::Server };
+    let unusable = tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref());
+    let config = match config {
+        Ok(config) if unusable.is_empty() => config,
+        config => {
+            let told = config.err().into_iter().map(|faults| faults.to_string());
+            let told: Vec<_> = told.chain(unusable.iter().map(ToString::to_string)).collect();
+            return Err(Failure::Refused(told.join("\n")));
+        }
+    };
+    match config {
         Config::Proxy(proxy) => {
             tls::load_client(&(&proxy.tls).into())?;
             Ok(of_proxy(file, &proxy))

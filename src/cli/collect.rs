@@ -4,7 +4,7 @@ use super::signals::{Signals, Wish};
 use super::{Failure, logging};
 use crate::admin::{self, LastReload, Subject};
 use crate::collector::{self, Metrics, View, sinks};
-use crate::config::{self, Collector, Faults};
+use crate::config::{self, Collector, Faults, Role};
 use crate::{metrics, tls};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
 /// Runs it.
 pub fn collect(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
-    let config = config::collector(file)?;
+    let config = config::collector(file).map_err(|faults| Failure::config(file, Role::Collector, faults))?;
     let log = logging::start(flags, &config.log.filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(until_stopped(file, config, &log));

@@ -13,7 +13,7 @@ mod signals;
 
 use crate::{config, proxy, tls};
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the user typed.
 #[derive(Debug, Parser)]
@@ -65,6 +65,9 @@ pub enum Failure {
     /// A certificate or key that the config names cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// A config that is not what was asked for, or all that is wrong with one and the files it names, in words.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -84,9 +87,25 @@ impl Failure {
     /// config says or names, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Tls(_) => 78,
+            Self::Config(_) | Self::Tls(_) | Self::Refused(_) => 78,
             Self::Other(_) => 1,
         }
+    }
+
+    /// What is wrong with the config that a role was given: that it is the other's, if that is plain.
+    fn config(file: &Path, role: config::Role, faults: config::Faults) -> Self {
+        use config::Role::{Collector, Proxy};
+        let text = match (role, config::role_of(file)) {
+            (Proxy, Some(Collector)) => {
+                "is the config of a collector, and `run` starts a proxy; `flowproxy collect -c FILE` starts the collector"
+            }
+            (Collector, Some(Proxy)) => {
+                "is the config of a proxy, and `collect` starts a collector; `flowproxy run -c FILE` starts the proxy"
+            }
+            _ => return Self::Config(faults),
+        };
+        let file = file.display().to_string();
+        Self::Refused(format!("{file}: {}", text.replace("FILE", &file)))
     }
 
     fn other(error: impl std::fmt::Display) -> Self {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Runs it.
 pub fn run(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
-    let config = config::proxy(file)?;
+    let config = config::proxy(file).map_err(|faults| Failure::config(file, config::Role::Proxy, faults))?;
     let log = logging::start(flags, &config.log.filter)?;
     panics::log();
     // What is not done by the shards' and the writer's own threads is little: one thread carries it.

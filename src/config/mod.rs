@@ -47,6 +47,15 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// The PEM files that a config names, be it sound or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `Tls`")]
+pub struct NamedTls {
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
 /// Where state is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -95,13 +104,31 @@ pub fn collector(file: &Path) -> Result<Collector, Faults> {
 /// Reads a config of either kind, told apart by its keys.
 pub fn either(file: &Path) -> Result<Config, Faults> {
     let variables = environment();
-    match role(&layers::outline(file, &variables)) {
+    match role(&layers::outline(file, &variables)).unwrap_or(Role::Proxy) {
         Role::Proxy => {
             read(Role::Proxy, file, &variables, proxy::build).map(|it| Config::Proxy(Box::new(it)))
         }
         Role::Collector => read(Role::Collector, file, &variables, collector::build)
             .map(|it| Config::Collector(Box::new(it))),
     }
+}
+
+/// Whose config a file is; `None` where its keys do not tell.
+pub fn role_of(file: &Path) -> Option<Role> {
+    role(&layers::outline(file, &environment()))
+}
+
+/// Whose config a file is, and the PEM files that it names, whatever else is wrong with it.
+pub fn tls_named(file: &Path) -> (Role, NamedTls) {
+    let variables = environment();
+    let role = role(&layers::outline(file, &variables)).unwrap_or(Role::Proxy);
+    let Ok((given, _)) = layers::read(file, &variables, |key: &str| options::find(role, key).is_some())
+    else {
+        return (role, NamedTls::default());
+    };
+    let mut fields = Fields::new(role, file, given, Vec::new());
+    let [ca, cert, key] = ["tls.ca", "tls.cert", "tls.key"].map(|key| fields.path(key));
+    (role, NamedTls { ca, cert, key })
 }
 
 fn environment() -> Vec<(OsString, OsString)> {
@@ -123,15 +150,19 @@ fn read<T>(
     }
 }
 
-/// Whose config has these top-level names; the flag says which of them are sections.
-fn role(outline: &[(String, bool)]) -> Role {
+/// Whose config has these top-level names, if that is plain; the flag says which of them are sections.
+fn role(outline: &[(String, bool)]) -> Option<Role> {
     let points = |(name, is_section): &(String, bool)| match name.as_str() {
         "listen" if !is_section => -1,
         "sink" | "allow" => -1,
         "listen" | "limit" | "decode" | "uplink" | "spool" | "batch" => 1,
         _ => 0,
     };
-    if outline.iter().map(points).sum::<i32>() < 0 { Role::Collector } else { Role::Proxy }
+    match outline.iter().map(points).sum::<i32>() {
+        ..0 => Some(Role::Collector),
+        0 => None,
+        1.. => Some(Role::Proxy),
+    }
 }
 
 fn tls(fields: &mut Fields) -> Option<Tls> {

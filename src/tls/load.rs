@@ -110,9 +110,11 @@ pub enum Fault {
 }
 
 /// Which side of the handshake a certificate is for.
-#[derive(Clone, Copy)]
-enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The collector's.
     Server,
+    /// The proxy's.
     Client,
 }
 
@@ -170,6 +172,29 @@ pub fn load_client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(Arc::new(config))
+}
+
+/// Everything that is wrong with the files, each by itself and beside the others. A file that is `None` is not looked
+/// at.
+pub fn faults(end: End, ca: Option<&Path>, cert: Option<&Path>, key: Option<&Path>) -> Vec<Error> {
+    let named = |path: Option<&Path>| path.map(Path::to_owned).unwrap_or_default();
+    let files = Files { ca: named(ca), cert: named(cert), key: named(key) };
+    let mut found = Vec::new();
+    let mut note = |role, fault| found.push(files.fault(role, fault));
+    let ca = ca.and_then(|path| roots(path).map_err(|fault| note(Role::Ca, fault)).ok());
+    let chain =
+        cert.and_then(|path| certificates(path, Role::Cert).map_err(|fault| note(Role::Cert, fault)).ok());
+    let key = key.and_then(|path| private_key(path).map_err(|fault| note(Role::Key, fault)).ok());
+    let provider = provider();
+    let Some(chain) = chain else { return found };
+    if let Some(roots) = ca {
+        let verdict = verify(&chain, &roots, &provider, end, &files);
+        found.extend(verdict.err().map(|fault| files.fault(Role::Cert, fault)));
+    }
+    if let Some(key) = key {
+        found.extend(belong_together(&chain, &key, &provider, &files).err());
+    }
+    found
 }
 
 impl Files {

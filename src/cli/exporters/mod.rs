@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "NAME|ADDRESS")]
     exporter: Option<String>,
     /// Where the proxy's admin port is [default: 127.0.0.1:9441]
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config", value_parser = host_and_port)]
     admin: Option<String>,
     /// The proxy's config file, which says where its admin port is
     #[arg(short, long, value_name = "FILE")]
@@ -99,7 +99,14 @@ fn admin_address(arguments: &Arguments) -> Result<String, Failure> {
     let Some(file) = &arguments.config else {
         return Ok(arguments.admin.clone().unwrap_or_else(|| config::PROXY_ADMIN.to_string()));
     };
-    let listen = config::proxy(file)?.admin.listen;
+    let config = config::proxy(file).map_err(|faults| match config::role_of(file) {
+        Some(config::Role::Collector) => Failure::Refused(format!(
+            "{}: is the config of a collector; exporters send to a proxy: give the config of that",
+            file.display()
+        )),
+        _ => Failure::Config(faults),
+    })?;
+    let listen = config.admin.listen;
     if listen.port() == 0 {
         let file = file.display();
         return Err(Failure::Other(format!(
@@ -107,6 +114,21 @@ fn admin_address(arguments: &Arguments) -> Result<String, Failure> {
         )));
     }
     Ok(listen.to_string())
+}
+
+/// What can be connected to; the error says what is wrong with it.
+fn host_and_port(given: &str) -> Result<String, String> {
+    let wrong = match given.rsplit_once(':') {
+        _ if given.contains("://") => "it is a URL".to_owned(),
+        None => "the port is missing".to_owned(),
+        Some(("", _)) => "the host is missing".to_owned(),
+        Some((host, _)) if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) => {
+            "an IPv6 address stands in brackets, with the port behind them".to_owned()
+        }
+        Some((_, port)) if !port.parse::<u16>().is_ok_and(|port| port > 0) => format!("{port} is no port"),
+        Some(_) => return Ok(given.to_owned()),
+    };
+    Err(format!("{wrong}; give host and port of the proxy's admin port, as 127.0.0.1:9441"))
 }
 
 fn no_answer(error: &admin::AskError) -> Failure {
