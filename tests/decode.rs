@@ -332,7 +332,7 @@ fn what_is_missing_by_sequence_numbers_is_told() {
     let text = String::from_utf8(flowproxy(&["decode", &file]).stdout).unwrap();
     assert!(text.contains("  sequence: 3 datagrams before this are missing\n"), "{text}");
     let text = String::from_utf8(flowproxy(&["decode", "--summary", &file]).stdout).unwrap();
-    assert!(text.contains("    sequence           3 datagrams are missing, in 1 gaps\n"), "{text}");
+    assert!(text.contains("    sequence           3 datagrams are missing, in 1 gap\n"), "{text}");
 }
 
 /// A packet of an unfinished capture is shown as soon as it came, and not only once the pipe ends.
@@ -415,7 +415,9 @@ fn what_cannot_be_used_is_told() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         errors,
-        format!("{text}: neither pcap nor pcapng nor IPFIX messages: it begins with 6e6f7420\n")
+        format!(
+            "{text}: neither pcap nor pcapng nor IPFIX messages: it begins with 6e6f7420; editcap -F pcap (Wireshark) converts other captures\n"
+        )
     );
     let folder = files.folder().to_str().unwrap();
     let errors = String::from_utf8(flowproxy(&["decode", folder]).stderr).unwrap();

@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::captures::{Files, RAW, decode, flows, lines, octets, of_kind};
-use support::datagrams::{Bytes, v5};
+use support::datagrams::{Bytes, ipfix, set, template, v5};
 use support::frames::{ipv4, pcap, pcapng};
 use support::process::flowproxy;
 
@@ -75,4 +75,117 @@ fn packets_of_interfaces_not_described_are_a_fault_of_the_file() {
     assert_eq!((&summary["undescribedInterface"], &summary["packets"]), (&json!(2), &json!(4)));
     let summary = text(&["--summary", &file]);
     assert!(summary.contains("  packets of undescribed interfaces    2\n"), "{summary}");
+}
+
+fn told(arguments: &[&str]) -> (i32, String, String) {
+    let output = flowproxy(&[&["decode"], arguments].concat());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn files_that_are_no_captures_are_told_with_what_to_do() {
+    let files = Files::new();
+    for (name, bytes, said) in [
+        (
+            "gz",
+            &b"\x1f\x8b\x08\x00"[..],
+            "it is compressed with gzip; expand it first: gzip -dc FILE | flowproxy decode -",
+        ),
+        (
+            "zst",
+            b"\x28\xb5\x2f\xfd",
+            "it is compressed with zstd; expand it first: zstd -dc FILE | flowproxy decode -",
+        ),
+        ("xz", b"\xfd7zXZ\0", "it is compressed with xz; expand it first: xz -dc FILE | flowproxy decode -"),
+        ("bz2", b"BZh9", "it is compressed with bzip2; expand it first: bzip2 -dc FILE | flowproxy decode -"),
+        (
+            "lz4",
+            b"\x04\x22\x4d\x18",
+            "it is compressed with lz4; expand it first: lz4 -dc FILE | flowproxy decode -",
+        ),
+        (
+            "zip",
+            b"PK\x03\x04",
+            "it is compressed with zip; expand it first: unzip -p FILE | flowproxy decode -",
+        ),
+        ("empty", b"", "it is empty"),
+        (
+            "nfcapd",
+            b"\x0c\xa5\x02\x00",
+            "it is a file of nfdump, with flows that it decoded itself: give a capture of the exporters' packets",
+        ),
+        (
+            "text",
+            b"not a",
+            "neither pcap nor pcapng nor IPFIX messages: it begins with 6e6f7420; editcap -F pcap (Wireshark) converts other captures",
+        ),
+    ] {
+        let file = files.write(name, bytes);
+        let (code, _, errors) = told(&[&file]);
+        assert_eq!((code, errors), (1, format!("{file}: {}\n", said.replace("FILE", &file))));
+    }
+    let missing = files.folder().join("missing").to_str().unwrap().to_owned();
+    let (code, _, errors) = told(&[&missing]);
+    assert_eq!((code, errors), (1, format!("{missing}: there is no such file\n")));
+    let (code, _, errors) = told(&["-"]);
+    assert_eq!((code, errors.as_str()), (1, "standard input: it is empty\n"));
+}
+
+#[test]
+fn captures_without_flow_say_what_is_in_them() {
+    let files = Files::new();
+    let nothing = files.write("nothing.pcap", &pcap(RAW, &[]));
+    assert_eq!(told(&[&nothing]), (0, "no packets in the file\n".to_owned(), String::new()));
+    assert_eq!(text(&["--summary", &nothing]), format!("{nothing}: pcap\n  no packets\n"));
+    let mut other = ipv4(b"no flow at all");
+    other[20..24].copy_from_slice(&[0xc3, 0x50, 0, 53]);
+    let other = files.write("other.pcap", &pcap(RAW, &[other]));
+    let said = "no flow datagrams in 1 packet; --summary tells what is there\n";
+    assert_eq!(told(&[&other]), (0, said.to_owned(), String::new()));
+}
+
+/// Vendors' elements have their names in lists too.
+#[test]
+fn lists_are_lines() {
+    let files = Files::new();
+    // YAF's initialTCPFlags (6871, 14) and a sequence number; a list of two ports.
+    let inner = Bytes::default().u16(300).u16(2).u16(0x8000 | 14).u16(1).u32(6_871).u16(184).u16(4).0;
+    let outer = template(301, &[(4, 1), (292, 65_535), (291, 65_535)]);
+    let records = Bytes::default().u8(3).u16(300).u8(2).u32(7).u8(0x12).u32(8).0;
+    let ports = Bytes::default().u8(3).u16(11).u16(2).u16(80).u16(443).0;
+    let data =
+        Bytes::default().u8(6).u8(records.len() as u8).raw(&records).u8(ports.len() as u8).raw(&ports).0;
+    let sets = [set(2, &inner), set(2, &outer), set(301, &data)];
+    let file = files.write("lists.ipfix", &ipfix(0, 1, &sets));
+    let text = text(&[&file]);
+    let expected = "
+    protocolIdentifier  6
+    subTemplateList     allOf, template 300
+                        - cert:initialTCPFlags  2
+                          tcpSequenceNumber     7
+                        - cert:initialTCPFlags  18
+                          tcpSequenceNumber     8
+    basicList           allOf of destinationTransportPort: 80, 443
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+/// Of what is long only the start is shown, but to those who ask for bytes.
+#[test]
+fn records_of_sflow_have_their_format_and_a_line_each() {
+    let files = Files::new();
+    let record =
+        |format: u32, bytes: &[u8]| Bytes::default().u32(format).u32(bytes.len() as u32).raw(bytes).0;
+    let counters = Bytes::default().u32(2).u32(3).u32(2).raw(&record(2_000, &[9; 4]));
+    let counters = counters.raw(&record(4_413 << 12 | 7, &[0xab; 300])).0;
+    let start = Bytes::default().u32(5).u32(1).raw(&[192, 0, 2, 1]).u32(4).u32(1).u32(1_000).u32(1);
+    let datagram = start.u32(2).u32(counters.len() as u32).raw(&counters).0;
+    let file = files.write("sflow.pcap", &pcap(RAW, &[ipv4(&datagram)]));
+    let expected = format!(
+        "\n    sflowRecord          2000: 09090909\n                         4413.7: {}... (300 bytes)\n",
+        "ab".repeat(64)
+    );
+    assert!(text(&[&file]).contains(&expected), "{}", text(&[&file]));
+    assert!(text(&["--raw", &file]).contains(&"ab".repeat(300)));
 }

@@ -2,19 +2,31 @@
 
 use std::io;
 
+/// What standard input is called where a file's name would stand.
+pub(super) const STANDARD_INPUT: &str = "standard input";
+
 /// Why a file could not be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say it")]
 pub enum Error {
-    #[error("{file}: {error}")]
+    #[error("{file}: {}", why_not_opened(error))]
     Open { file: String, error: io::Error },
     #[error("{file}: at byte {offset}: {error}")]
     Read { file: String, offset: u64, error: io::Error },
-    #[error("{file}: the file is empty")]
+    #[error("{file}: it is empty")]
     Empty { file: String },
-    #[error("{file}: the file is compressed; expand it first, as with: gzip -dc {file} | flowproxy decode -")]
-    Compressed { file: String },
-    #[error("{file}: neither pcap nor pcapng nor IPFIX messages: it begins with {first}")]
+    #[error(
+        "{file}: it is compressed with {with}; expand it first: {expand} {} | flowproxy decode -",
+        if file == STANDARD_INPUT { "FILE" } else { file }
+    )]
+    Compressed { file: String, with: &'static str, expand: &'static str },
+    #[error(
+        "{file}: it is a file of nfdump, with flows that it decoded itself: give a capture of the exporters' packets"
+    )]
+    Decoded { file: String },
+    #[error(
+        "{file}: neither pcap nor pcapng nor IPFIX messages: it begins with {first}; editcap -F pcap (Wireshark) converts other captures"
+    )]
     Format { file: String, first: String },
     #[error(
         "{file}: at byte {offset}: the file ends inside {what}; it was cut or is still being written; all before it was read"
@@ -30,7 +42,9 @@ impl Error {
         match self {
             Error::Open { .. } => "file_open",
             Error::Read { .. } => "file_read",
-            Error::Empty { .. } | Error::Compressed { .. } | Error::Format { .. } => "file_format",
+            Error::Empty { .. } | Error::Compressed { .. } | Error::Decoded { .. } | Error::Format { .. } => {
+                "file_format"
+            }
             Error::Ended { .. } => "file_ended",
             Error::Damaged { .. } => "file_damaged",
         }
@@ -44,5 +58,13 @@ impl Error {
             }
             _ => None,
         }
+    }
+}
+
+fn why_not_opened(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        _ => error.to_string(),
     }
 }

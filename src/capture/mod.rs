@@ -10,6 +10,7 @@
 //! | `a1b2c3d4`, `a1b23c4d`, in either byte order | pcap, of microseconds or nanoseconds | draft-ietf-opsawg-pcap |
 //! | `0a0d0d0a` | pcapng | draft-ietf-opsawg-pcapng |
 //! | `000a` | IPFIX messages, back to back | RFC 5655 |
+//! | those of gzip, zstd, xz, bzip2, lz4, zip, nfdump | refused, with what to do | |
 //!
 //! | if | then |
 //! |---|---|
@@ -194,7 +195,7 @@ impl Capture {
     /// When it cannot be opened or is no capture.
     pub fn open(path: &Path) -> Result<Capture, Error> {
         if path == Path::new("-") {
-            return Capture::new("-".to_owned(), Box::new(io::stdin()));
+            return Capture::new(error::STANDARD_INPUT.to_owned(), Box::new(io::stdin()));
         }
         let file = path.display().to_string();
         match open_file(path) {
@@ -212,9 +213,12 @@ impl Capture {
         while window.data().len() < 4 && !window.is_ended() {
             window.fill(4).map_err(|error| Error::Read { file: file.clone(), offset: 0, error })?;
         }
+        if let Some((with, expand)) = compression(window.data()) {
+            return Err(Error::Compressed { file, with, expand });
+        }
         let source = match *window.data() {
             [] => return Err(Error::Empty { file }),
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(Error::Compressed { file }),
+            [0x0c, 0xa5, ..] | [0xa5, 0x0c, ..] => return Err(Error::Decoded { file }),
             [0x0a, 0x0d, 0x0d, 0x0a, ..] => Source::Pcapng(pcapng::Reader::default()),
             [0xa1, 0xb2, 0xc3, 0xd4, ..]
             | [0xa1, 0xb2, 0x3c, 0x4d, ..]
@@ -433,6 +437,19 @@ fn message(bytes: usize, exported: u64) -> Found {
         bytes: 0..bytes,
         is_whole: false,
     }
+}
+
+/// What compressed a file that begins so, and the command that expands it to its output.
+fn compression(start: &[u8]) -> Option<(&'static str, &'static str)> {
+    Some(match start {
+        [0x1f, 0x8b, ..] => ("gzip", "gzip -dc"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => ("zstd", "zstd -dc"),
+        [0xfd, b'7', b'z', b'X', ..] => ("xz", "xz -dc"),
+        [b'B', b'Z', b'h', ..] => ("bzip2", "bzip2 -dc"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => ("lz4", "lz4 -dc"),
+        [b'P', b'K', 3, 4, ..] => ("zip", "unzip -p"),
+        _ => return None,
+    })
 }
 
 /// Opens a file, and refuses a folder, which would only fail at the first read.

@@ -191,7 +191,11 @@ fn what_is_no_capture_is_told() {
     assert!(matches!(capture(vec![]), Err(Error::Empty { .. })));
     assert!(matches!(capture(vec![0x1f, 0x8b, 8, 0]), Err(Error::Compressed { .. })));
     let error = capture(b"GET / HTTP/1.1".to_vec()).unwrap_err();
-    assert_eq!(error.to_string(), "f: neither pcap nor pcapng nor IPFIX messages: it begins with 47455420");
+    assert_eq!(
+        error.to_string(),
+        "f: neither pcap nor pcapng nor IPFIX messages: it begins with 47455420; editcap -F pcap (Wireshark) converts \
+         other captures"
+    );
     let mut huge = pcap_header(1);
     huge.extend([0xff; 16]);
     let error = read(huge).1.unwrap_err();

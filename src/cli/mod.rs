@@ -126,5 +126,10 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// So many of something.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
 #[cfg(test)]
 mod tests;

@@ -12,11 +12,13 @@
 //! | templates are withdrawn | in IPFIX files they are forgotten, in captures of UDP only told |
 //! | several files are named | each starts anew, with fresh templates; JSON lines carry `file` |
 //! | a file cannot be read to its end | what is before is shown, then a fault; the next file follows; exit code 1 |
+//! | output and errors go to one terminal | what could not be read is told once, as an error, and not in the text |
 //! | the reader of our output goes away | we end, without an error |
 
 mod gather;
 mod header;
 mod json;
+mod lists;
 mod show;
 mod summary;
 mod table;
@@ -26,7 +28,7 @@ use crate::capture::{Capture, Next};
 use crate::wire::{Arrival, ChangeLimits, Decoder, HoldLimits, Limits, Settings};
 use gather::Gather;
 use show::{Datagram, FileEnd, Show};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// What is typed behind `decode`.
@@ -70,7 +72,8 @@ enum Stop {
 /// Shows every file; tells all that could not be read.
 pub fn decode(arguments: &Arguments) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    match decode_to(arguments, &mut out) {
+    let is_told_beside = io::stdout().is_terminal() && io::stderr().is_terminal();
+    match decode_to(arguments, &mut out, is_told_beside) {
         Ok(failures) if failures.is_empty() => Ok(()),
         Ok(failures) => Err(Failure::Other(failures.join("\n"))),
         // Whoever read us has seen enough.
@@ -80,7 +83,8 @@ pub fn decode(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn decode_to(arguments: &Arguments, out: &mut impl Write) -> Result<Vec<String>, Stop> {
+/// Shows every file; gives what could not be read, which text leaves to whoever tells that if `is_told_beside`.
+fn decode_to(arguments: &Arguments, out: &mut impl Write, is_told_beside: bool) -> Result<Vec<String>, Stop> {
     let mut failures = Vec::new();
     for path in &arguments.files {
         let file = path.display().to_string();
@@ -91,18 +95,19 @@ fn decode_to(arguments: &Arguments, out: &mut impl Write) -> Result<Vec<String>,
             (false, Format::Table) => Box::new(table::Table::new(&mut *out, named, arguments.raw)),
             (false, Format::Json) => Box::new(json::Lines::new(&mut *out, named, arguments.raw)),
         };
-        failures.extend(one_file(path, &mut *show)?);
+        failures.extend(one_file(path, &mut *show, is_told_beside)?);
     }
     out.flush().map_err(Stop::Output)?;
     Ok(failures)
 }
 
 /// Shows a file; why not to its end.
-fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
+fn one_file(path: &Path, show: &mut dyn Show, is_told_beside: bool) -> Result<Option<String>, Stop> {
     let mut capture = match Capture::open(path) {
         Ok(capture) => capture,
         Err(error) => {
-            show.end(&FileEnd { error: Some(&error), ..FileEnd::default() }).map_err(Stop::Output)?;
+            show.end(&FileEnd { error: Some(&error), is_told_beside, ..FileEnd::default() })
+                .map_err(Stop::Output)?;
             return Ok(Some(error.to_string()));
         }
     };
@@ -137,6 +142,7 @@ fn one_file(path: &Path, show: &mut dyn Show) -> Result<Option<String>, Stop> {
         flow: number,
         others,
         error: failure.as_ref(),
+        is_told_beside,
     };
     show.end(&end).map_err(Stop::Output)?;
     Ok(failure.map(|error| error.to_string()))
@@ -161,5 +167,32 @@ impl Clock {
     fn at(&mut self, received: u64) -> u64 {
         self.now = self.now.max(received);
         self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cut.pcap");
+        std::fs::write(&file, [0xa1, 0xb2, 0xc3, 0xd4, 0, 2]).unwrap();
+        let files = vec![folder.path().join("missing"), file];
+        for (format, summary) in
+            [(Format::Table, false), (Format::Table, true), (Format::Json, false), (Format::Json, true)]
+        {
+            let arguments = Arguments { files: files.clone(), format, raw: false, summary };
+            let faults = |is_told_beside: bool| {
+                let mut out = Vec::new();
+                let failures = decode_to(&arguments, &mut out, is_told_beside).unwrap();
+                assert_eq!(failures.len(), 2);
+                let out = String::from_utf8(out).unwrap();
+                failures.iter().filter(|failure| out.contains(*failure)).count()
+            };
+            let told = if format == Format::Json { 2 } else { 0 };
+            assert_eq!((faults(false), faults(true)), (2, told), "{format:?} {summary}");
+        }
     }
 }

@@ -230,6 +230,8 @@ pub(super) struct FileEnd<'a> {
     /// UDP datagrams that are no flow.
     pub(super) others: u64,
     pub(super) error: Option<&'a Error>,
+    /// Standard error tells it too, and whoever reads us sees both.
+    pub(super) is_told_beside: bool,
 }
 
 impl FileEnd<'_> {

@@ -3,6 +3,7 @@
 use super::header::Header;
 use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample};
 use super::table::end_text;
+use crate::cli::counted;
 use crate::flow::record::protocol_name;
 use crate::flow::{Exporter, time};
 use crate::proto::{Protocol, RecordKind, TemplateSource};
@@ -81,6 +82,9 @@ impl<'a, W: Write> Summary<'a, W> {
     fn text(&mut self, end: &FileEnd<'_>) -> io::Result<()> {
         let format = end.format.map_or(String::new(), |format| format!(": {}", format.name()));
         writeln!(self.out, "{}{format}", self.file)?;
+        if end.counts.packets == 0 && end.error.is_none() {
+            writeln!(self.out, "  no packets")?;
+        }
         for (what, count) in of_file(end).into_iter().filter(|(_, count)| *count > 0) {
             writeln!(self.out, "  {what:<FILE_WHAT_CHARS$} {count}")?;
         }
@@ -96,7 +100,7 @@ impl<'a, W: Write> Summary<'a, W> {
                 writeln!(self.out, "    {what:<18} {value}")?;
             }
         }
-        match end.error {
+        match end.error.filter(|_| !end.is_told_beside) {
             Some(error) => writeln!(self.out, "fault: {error}"),
             None => Ok(()),
         }
@@ -192,19 +196,25 @@ impl Row {
         if self.provisional > 0 {
             lines.push((
                 "provisional",
-                format!("{} records, by a template of another port", self.provisional),
+                format!("{}, by a template of another port", counted(self.provisional, "record", "records")),
             ));
         }
         for ((rate, source), records) in &self.rates {
-            lines.push(("sampling", format!("1 in {rate}, from {source}, {records} records")));
+            lines.push((
+                "sampling",
+                format!("1 in {rate}, from {source}, {}", counted(*records, "record", "records")),
+            ));
         }
         for (unit, missing) in &self.order.missing {
-            lines.push(("sequence", format!("{missing} {unit} are missing, in {} gaps", self.order.gaps)));
+            lines.push((
+                "sequence",
+                format!("{missing} {unit} are missing, in {}", counted(self.order.gaps, "gap", "gaps")),
+            ));
         }
         for (count, what) in [
             (self.order.late, "came late"),
             (self.order.duplicates, "came twice"),
-            (self.order.resets, "new starts"),
+            (self.order.resets, if self.order.resets == 1 { "new start" } else { "new starts" }),
             (self.order.lost_there, "samples lost by the exporter itself"),
         ] {
             if count > 0 {

@@ -12,13 +12,15 @@
 //! escaped.
 
 use super::header::Header;
+use super::lists;
 use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample, title};
 use crate::batch::read::Group;
+use crate::cli::counted;
 use crate::flow::element::Type;
 use crate::flow::json::{self, Format};
 use crate::flow::list::Kind;
 use crate::flow::record::{kind_name, protocol_name, template_source_name};
-use crate::flow::{Exporter, Field, time};
+use crate::flow::{Exporter, Field, SFLOW, time};
 use crate::proto::TemplateSource;
 use crate::wire::{Step, Unit};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -31,6 +33,12 @@ const MOST_NAME_CHARS: usize = 40;
 
 /// Values are padded to this where bytes follow.
 const VALUE_CHARS: usize = 28;
+
+/// Digits of bytes that are shown of one value; `--raw` shows all.
+const MOST_HEX_CHARS: usize = 128;
+
+/// Records of sFlow that travel whole.
+const SFLOW_RECORD: Field = Field { enterprise: SFLOW, element: 1, width: Field::VARIABLE };
 
 /// Derived keys that are milliseconds since 1970.
 const TIME_KEYS: [&str; 2] = ["flowStartMilliseconds", "flowEndMilliseconds"];
@@ -57,12 +65,15 @@ impl<'a, W: Write> Table<'a, W> {
         if number == self.current { String::new() } else { format!(" of datagram {number}, held until now") }
     }
 
-    fn row(&mut self, name: &str, width: usize, value: &str, bytes: &str) -> io::Result<()> {
+    /// A field: its name, the lines of its value, and its bytes behind the first of those.
+    fn row(&mut self, name: &str, width: usize, lines: &[String], bytes: &str) -> io::Result<()> {
+        let (value, more) = lines.split_first().map_or(("", lines), |(first, more)| (first.as_str(), more));
         match (value, bytes) {
             ("", "") => writeln!(self.out, "    {name}"),
             (value, "") => writeln!(self.out, "    {name:<width$}  {value}"),
             (value, bytes) => writeln!(self.out, "    {name:<width$}  {value:<VALUE_CHARS$}  {bytes}"),
-        }
+        }?;
+        more.iter().try_for_each(|line| writeln!(self.out, "    {:width$}  {line}", ""))
     }
 }
 
@@ -125,11 +136,11 @@ impl<W: Write> Show for Table<'_, W> {
         record.write_fields(&mut self.fields);
         // It is our own JSON: it can be read.
         let Pairs(pairs) = serde_json::from_slice(&self.fields).unwrap_or_default();
-        let rows: Vec<(&str, String, String)> =
+        let rows: Vec<(&str, Vec<String>, String)> =
             pairs.iter().map(|(key, value)| row(record, key, value, self.with_raw)).collect();
         let width = width(rows.iter().map(|(name, ..)| *name));
-        for (name, value, bytes) in &rows {
-            self.row(name, width, value, bytes)?;
+        for (name, lines, bytes) in &rows {
+            self.row(name, width, lines, bytes)?;
         }
         Ok(())
     }
@@ -169,13 +180,11 @@ impl<W: Write> Show for Table<'_, W> {
         if let Some(text) = end.undescribed() {
             writeln!(self.out, "fault: {text}")?;
         }
-        match end.error {
+        match end.error.filter(|_| !end.is_told_beside) {
             Some(error) => writeln!(self.out, "fault: {error}"),
-            None if end.flow == 0 => writeln!(
-                self.out,
-                "no flow datagrams in {} packets; --summary tells what they are",
-                end.counts.packets
-            ),
+            None if end.flow == 0 && end.error.is_none() => {
+                writeln!(self.out, "{}", without_flow(end.counts.packets))
+            }
             None => Ok(()),
         }
     }
@@ -185,24 +194,43 @@ impl<W: Write> Show for Table<'_, W> {
     }
 }
 
-/// A field as it is shown: its name, its value, and if asked for its bytes.
-fn row<'a>(record: &'a Record<'_>, key: &'a str, value: &Value, with_raw: bool) -> (&'a str, String, String) {
+fn without_flow(packets: u64) -> String {
+    match packets {
+        0 => "no packets in the file".to_owned(),
+        packets => {
+            let packets = counted(packets, "packet", "packets");
+            format!("no flow datagrams in {packets}; --summary tells what is there")
+        }
+    }
+}
+
+/// A field as it is shown: its name, the lines of its value, and if asked for its bytes.
+fn row<'a>(
+    record: &'a Record<'_>,
+    key: &'a str,
+    value: &Value,
+    with_raw: bool,
+) -> (&'a str, Vec<String>, String) {
     let Record { group, unpacked, place, index, .. } = *record;
     let Some(columns) = unpacked.columns(place, key) else {
         let value = if TIME_KEYS.contains(&key) { time_text(value) } else { plain(value) };
-        return (key, value, String::new());
+        return (key, vec![value], String::new());
     };
-    let value = match columns.field.element_type().filter(|_| !columns.is_scope) {
-        Some(Type::DateTimeSeconds | Type::DateTimeMilliseconds) => each(value, time_text),
-        Some(known) if columns.field.element().is_none() && Kind::of(columns.field).is_none() => {
-            by_type(known, group, &columns.places, index)
+    let element_type = columns.field.element_type().filter(|_| !columns.is_scope);
+    let lines = match element_type {
+        _ if columns.field == SFLOW_RECORD => each_line(value, |value| sflow_record(&plain(value))),
+        Some(_) if Kind::of(columns.field).is_some() => lists::lines(value),
+        Some(Type::OctetArray) | None => each_line(value, |value| shortened(plain(value))),
+        Some(Type::DateTimeSeconds | Type::DateTimeMilliseconds) => vec![each(value, time_text)],
+        Some(known) if columns.field.element().is_none() => {
+            vec![by_type(known, group, &columns.places, index)]
         }
-        _ => plain(value),
+        _ => vec![plain(value)],
     };
     let bytes = |&column: &usize| hex(group.value(column, index));
     let bytes =
         if with_raw { columns.places.iter().map(bytes).collect::<Vec<_>>().join(" ") } else { String::new() };
-    (&columns.title, value, bytes)
+    (&columns.title, lines, bytes)
 }
 
 /// The values of a vendor's element, whose type the JSON lines do not go by.
@@ -218,6 +246,38 @@ fn by_type(known: Type, group: &Group, columns: &[usize], index: usize) -> Strin
     columns.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
+/// A record of sFlow that travels whole, `<data format><bytes>`, with its enterprise and format as numbers.
+fn sflow_record(hex: &str) -> String {
+    let Some((data_format, content)) = hex.split_at_checked(8) else { return hex.to_owned() };
+    let content = shortened(content.to_owned());
+    match u32::from_str_radix(data_format, 16).map(|number| (number >> 12, number & 0xfff)) {
+        Ok((0, format)) => format!("{format}: {content}"),
+        Ok((enterprise, format)) => format!("{enterprise}.{format}: {content}"),
+        Err(_) => hex.to_owned(),
+    }
+}
+
+/// Bytes in hexadecimal digits, the first of them if they are many.
+fn shortened(hex: String) -> String {
+    match hex.split_at_checked(MOST_HEX_CHARS) {
+        Some((first, rest)) if !rest.is_empty() => format!("{first}... ({} bytes)", hex.len() / 2),
+        _ => hex,
+    }
+}
+
+/// The value or, of an array, each of its values, on a line each if they are long.
+fn each_line(value: &Value, text: impl Fn(&Value) -> String) -> Vec<String> {
+    let lines: Vec<String> = match value {
+        Value::Array(values) => values.iter().map(text).collect(),
+        value => vec![text(value)],
+    };
+    if lines.iter().map(String::len).sum::<usize>() > MOST_NAME_CHARS {
+        lines
+    } else {
+        vec![lines.join(", ")]
+    }
+}
+
 /// The value or, of an array, each of its values.
 fn each(value: &Value, text: fn(&Value) -> String) -> String {
     match value {
@@ -227,7 +287,7 @@ fn each(value: &Value, text: fn(&Value) -> String) -> String {
 }
 
 /// A value without JSON's quotes. Control characters are escaped.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => escaped(text),
         Value::Array(values) if !values.iter().any(|value| value.is_object() || value.is_array()) => {
@@ -237,7 +297,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
@@ -270,7 +330,7 @@ pub(super) fn header_text(header: Header) -> String {
     format!("{} domain {}", protocol_name(header.protocol), header.domain)
 }
 
-fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
+pub(super) fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
     names.map(|name| name.chars().count()).max().unwrap_or(0).min(MOST_NAME_CHARS)
 }
 

@@ -1,7 +1,7 @@
 //! One exporter: all that is known of each of its senders.
 
-use super::counted;
 use super::rows::{Exporter, Sender, Status};
+use crate::cli::counted;
 use crate::flow::time;
 use crate::shard::cause::span;
 use std::fmt::Write;

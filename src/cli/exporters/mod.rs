@@ -152,11 +152,6 @@ fn addresses(name: &str) -> Result<HashSet<IpAddr>, Failure> {
     Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 
-/// So many of something.
-fn counted(count: u64, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
-}
-
 impl Exporter {
     /// What it is called in texts.
     fn end(&self, port: u16) -> String {

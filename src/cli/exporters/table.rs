@@ -1,7 +1,7 @@
 //! All exporters: a line a sender, those of which something is wrong first, and of each the sentence at the end.
 
-use super::counted;
 use super::rows::{Exporter, Sender, Status, Weight};
+use crate::cli::counted;
 use crate::shard::cause::span;
 use std::fmt::Write;
 use std::net::IpAddr;
