@@ -145,7 +145,18 @@ fn captures_without_flow_say_what_is_in_them() {
     assert_eq!(told(&[&other]), (0, said.to_owned(), String::new()));
 }
 
-/// Vendors' elements have their names in lists too.
+#[test]
+fn files_stand_apart() {
+    let files = Files::new();
+    let file = files.write("f.pcap", &pcap(RAW, &[]));
+    let each = format!("file {file}\nno packets in the file\n");
+    assert_eq!(text(&[&file, &file]), format!("{each}\n{each}"));
+    let each = format!("{file}: pcap\n  no packets\n");
+    assert_eq!(text(&["--summary", &file, &file]), format!("{each}\n{each}"));
+    assert_eq!(text(&["--format", "json", &file, &file]), "");
+}
+
+/// Vendors' elements have their names in lists too. An IPFIX file does not say who sent it.
 #[test]
 fn lists_are_lines() {
     let files = Files::new();
@@ -159,6 +170,9 @@ fn lists_are_lines() {
     let sets = [set(2, &inner), set(2, &outer), set(301, &data)];
     let file = files.write("lists.ipfix", &ipfix(0, 1, &sets));
     let text = text(&[&file]);
+    assert!(text.starts_with("datagram 1  2026-11-23T14:00:00.000Z  ipfix domain 1  85 bytes\n"), "{text}");
+    let summary = self::text(&["--summary", &file]);
+    assert!(summary.contains("\n  ipfix domain 1\n"), "{summary}");
     let expected = "
     protocolIdentifier  6
     subTemplateList     allOf, template 300

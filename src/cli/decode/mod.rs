@@ -86,7 +86,10 @@ pub fn decode(arguments: &Arguments) -> Result<(), Failure> {
 /// Shows every file; gives what could not be read, which text leaves to whoever tells that if `is_told_beside`.
 fn decode_to(arguments: &Arguments, out: &mut impl Write, is_told_beside: bool) -> Result<Vec<String>, Stop> {
     let mut failures = Vec::new();
-    for path in &arguments.files {
+    for (place, path) in arguments.files.iter().enumerate() {
+        if place > 0 && arguments.format == Format::Table {
+            writeln!(out).map_err(Stop::Output)?;
+        }
         let file = path.display().to_string();
         let named = (arguments.files.len() > 1).then_some(file.as_str());
         let mut show: Box<dyn Show + '_> = match (arguments.summary, arguments.format) {

@@ -2,7 +2,7 @@
 
 use super::header::Header;
 use super::show::{Datagram, Fault, FileEnd, Record, Show, Template, UnknownSample};
-use super::table::end_text;
+use super::table::{end_text, is_known};
 use crate::cli::counted;
 use crate::flow::record::protocol_name;
 use crate::flow::{Exporter, time};
@@ -90,6 +90,9 @@ impl<'a, W: Write> Summary<'a, W> {
         }
         for (key, row) in &self.rows {
             let name = match key {
+                Some((exporter, protocol, domain)) if !is_known(*exporter) => {
+                    format!("{protocol} domain {domain}")
+                }
                 Some((exporter, protocol, domain)) => {
                     format!("{} {protocol} domain {domain}", end_text(*exporter))
                 }

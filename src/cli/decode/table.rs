@@ -81,12 +81,16 @@ impl<W: Write> Show for Table<'_, W> {
     fn datagram(&mut self, datagram: &Datagram) -> io::Result<()> {
         let Datagram { number, exporter, destination, received, bytes, header, .. } = *datagram;
         self.current = number;
-        let (from, to) = (end_text(exporter), end_text(destination));
+        let way = if is_known(exporter) {
+            format!("{} > {}  ", end_text(exporter), end_text(destination))
+        } else {
+            String::new()
+        };
         let mut at = Vec::new();
         time::write_rfc3339_millis(&mut at, received);
         let at = String::from_utf8_lossy(&at);
         let protocol = header.map_or("unknown".to_owned(), header_text);
-        writeln!(self.out, "datagram {number}  {from} > {to}  {at}  {protocol}  {bytes} bytes")
+        writeln!(self.out, "datagram {number}  {way}{at}  {protocol}  {bytes} bytes")
     }
 
     fn template(&mut self, template: &Template) -> io::Result<()> {
@@ -318,6 +322,11 @@ fn time_text(value: &Value) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether it is said who it is: IPFIX files do not.
+pub(super) fn is_known(end: Exporter) -> bool {
+    !end.address.is_unspecified() || end.port != 0
 }
 
 /// An address with its port.
