@@ -91,6 +91,15 @@ pub enum Cause {
         /// When it was last heard.
         last: u64,
     },
+    /// Its connection is closed.
+    Closed {
+        /// When that was.
+        at: u64,
+        /// How long ago that was.
+        ago_ms: u64,
+        /// Its address goes on from another port or domain.
+        elsewhere: bool,
+    },
     /// Its templates were kept from before our start; it has not been heard since.
     NotYetHeard {
         /// Its address has been, from another port or domain.
@@ -119,6 +128,8 @@ pub enum Cause {
         since: u64,
         /// Sets that were given up.
         given_up: u64,
+        /// The template was known, and had to make room for others.
+        was_known: bool,
     },
     /// It has told templates and sent no data for them.
     TemplatesOnly,
@@ -169,10 +180,11 @@ impl Cause {
 
     /// All that hold at `now`, the one that matters most first.
     pub fn all(facts: &Facts, now: u64) -> impl Iterator<Item = Cause> + '_ {
-        const RULES: [fn(&Facts, u64) -> Option<Cause>; 11] = [
+        const RULES: [fn(&Facts, u64) -> Option<Cause>; 12] = [
             refused,
             limited,
             unreadable,
+            closed,
             silent,
             faulty,
             awaited,
@@ -196,8 +208,10 @@ impl Cause {
             Cause::Unreadable { .. } => "unreadable",
             Cause::Silent { .. } => "silent",
             Cause::Gone { .. } => "gone",
+            Cause::Closed { .. } => "closed",
             Cause::NotYetHeard { .. } => "not_yet_heard",
             Cause::Faulty { .. } => "faulty",
+            Cause::Awaited { was_known: true, .. } => "template_given_up",
             Cause::Awaited { .. } => "template_awaited",
             Cause::TemplatesOnly => "templates_only",
             Cause::OptionsOnly => "options_only",
@@ -221,9 +235,12 @@ impl Cause {
             | Cause::Unreadable { .. }
             | Cause::Silent { .. }
             | Cause::Faulty { .. }
-            | Cause::Awaited { .. } => Weight::Wrong,
+            | Cause::Awaited { .. }
+            | Cause::Closed { elsewhere: false, ago_ms: SILENT_MS.., .. } => Weight::Wrong,
             Cause::Raw | Cause::Well => Weight::Well,
-            Cause::Gone { .. } | Cause::NotYetHeard { elsewhere: true } => Weight::Gone,
+            Cause::Gone { .. }
+            | Cause::Closed { elsewhere: true, .. }
+            | Cause::NotYetHeard { elsewhere: true } => Weight::Gone,
             _ => Weight::Odd,
         }
     }
@@ -244,8 +261,17 @@ fn unreadable(facts: &Facts, _now: u64) -> Option<Cause> {
     Some(Cause::Unreadable { fault: last.fault, version: facts.version })
 }
 
+fn closed(facts: &Facts, now: u64) -> Option<Cause> {
+    let (at, ago_ms) = (facts.closed, now.saturating_sub(facts.closed));
+    let elsewhere = facts.address_last_seen > at && now.saturating_sub(facts.address_last_seen) < SILENT_MS;
+    (at > 0).then_some(Cause::Closed { at, ago_ms, elsewhere })
+}
+
 fn silent(facts: &Facts, now: u64) -> Option<Cause> {
     let last = facts.last_seen;
+    if facts.closed > 0 {
+        return None;
+    }
     if last == 0 {
         return Some(Cause::NotYetHeard { elsewhere: facts.address_last_seen > 0 });
     }
@@ -281,6 +307,7 @@ fn awaited(facts: &Facts, now: u64) -> Option<Cause> {
         sets: facts.held(),
         since: facts.awaited.iter().map(|awaited| awaited.since).min().unwrap_or(most.since),
         given_up: facts.times(&WANT),
+        was_known: most.given_up,
     })
 }
 
@@ -348,6 +375,7 @@ impl fmt::Display for Cause {
                 write!(f, "silent for {}, last heard at {}", span(ago_ms), clock(last))
             }
             Cause::Gone { last } => write!(f, "sends no more since {}, another port does", clock(last)),
+            Cause::Closed { at, .. } => write!(f, "its connection was closed at {}", clock(at)),
             Cause::NotYetHeard { elsewhere: false } => {
                 f.write_str("not heard since the restart; its templates are kept")
             }
@@ -358,18 +386,22 @@ impl fmt::Display for Cause {
                 let what = if nothing { "no records" } else { "some of it not read" };
                 write!(f, "{what}: {fault} ({}, last at {})", often(times), clock(last))
             }
-            Cause::Awaited { template, others, sets, since, given_up } => {
+            Cause::Awaited { template, others, sets, since, given_up, was_known } => {
                 let which = match others {
                     0 => format!("template {template}"),
                     1 => format!("template {template} and another"),
                     _ => format!("template {template} and {others} others"),
                 };
                 let sets = if sets == 1 { "1 set".to_owned() } else { format!("{sets} sets") };
-                write!(f, "{which} not seen yet, {sets} held since {}", clock(since))?;
+                let what = if was_known { "given up to make room" } else { "not seen yet" };
+                write!(f, "{which} {what}, {sets} held since {}", clock(since))?;
                 if given_up > 0 {
                     write!(f, " and {given_up} given up")?;
                 }
-                f.write_str("; exporters resend theirs every 1 to 30 minutes")
+                f.write_str(match was_known {
+                    true => "; too many templates are sent here: let listen.allow name your exporters alone",
+                    false => "; exporters resend theirs every 1 to 30 minutes",
+                })
             }
             Cause::TemplatesOnly => f.write_str("templates only, no data yet"),
             Cause::OptionsOnly => f.write_str("options only, no flow records yet"),

@@ -1,9 +1,10 @@
 //! What is known of one sender, in one place: what it sent, what it told, what is missing.
 
 use super::admission::Limits;
+use super::intake::Moment;
 use crate::flow::record::protocol_name;
 use crate::proto::{Protocol, SamplingSource};
-use crate::wire::{Fault, Sender};
+use crate::wire::{Fault, Sender, Wait};
 
 /// What a sender's datagrams are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +62,8 @@ pub struct Awaited {
     pub sets: usize,
     /// When the first of them came, in milliseconds since 1970.
     pub since: u64,
+    /// The template was known once, and was given up to make room for others.
+    pub given_up: bool,
 }
 
 /// What sequence numbers have shown.
@@ -97,6 +100,8 @@ pub struct Facts {
     pub last_seen: u64,
     /// When the last one of its address did, from whatever port.
     pub address_last_seen: u64,
+    /// When its connection was closed; 0 if it was not, or has none.
+    pub closed: u64,
     /// Datagrams taken; refused ones where it is not allowed.
     pub datagrams: u64,
     /// Flow records decoded.
@@ -143,6 +148,7 @@ impl Facts {
             first_seen: 0,
             last_seen: 0,
             address_last_seen: 0,
+            closed: 0,
             datagrams: 0,
             records: 0,
             options: 0,
@@ -164,7 +170,7 @@ impl Facts {
     }
 
     /// Adds what the decoder knows.
-    pub fn add(&mut self, sender: Sender<'_>) {
+    pub(super) fn add(&mut self, sender: Sender<'_>, now: Moment) {
         self.templates = sender.templates;
         self.restored = sender.restored;
         if sender.boot_time != 0 {
@@ -172,8 +178,12 @@ impl Facts {
         }
         self.interfaces = sender.interfaces;
         let awaited = sender.awaited.iter();
-        self.awaited =
-            awaited.map(|wait| Awaited { template: wait.id, sets: wait.sets, since: wait.since }).collect();
+        let shown = |wait: &Wait| {
+            let waited = now.elapsed_ms.saturating_sub(wait.since);
+            let since = now.unix_ms.saturating_sub(waited);
+            Awaited { template: wait.id, sets: wait.sets, since, given_up: wait.given_up }
+        };
+        self.awaited = awaited.map(shown).collect();
         self.awaited.sort_unstable_by_key(|awaited| awaited.template);
         let Some(track) = sender.track else { return };
         self.provisional = track.provisional;

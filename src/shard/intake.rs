@@ -57,6 +57,16 @@ pub(super) struct Moment {
 }
 
 impl Moment {
+    /// When this is, for what keeps times: steps of the wall clock make no age of them wrong. Never 0.
+    pub(super) fn mark(self) -> u64 {
+        self.elapsed_ms + 1
+    }
+
+    /// What the wall clock, as it is set now, would have said at a mark; 0 for no mark.
+    pub(super) fn unix_of(self, mark: u64) -> u64 {
+        if mark == 0 { 0 } else { self.unix_ms.saturating_sub(self.mark().saturating_sub(mark)).max(1) }
+    }
+
     fn arrival(self, datagram: &Datagram<'_>) -> Arrival {
         Arrival { exporter: datagram.exporter, received: self.unix_ms, elapsed: self.elapsed_ms, number: 0 }
     }

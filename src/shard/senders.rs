@@ -2,7 +2,8 @@
 //!
 //! A sender is what keeps a sequence of its own: (address, port, protocol, observation domain). What is counted of
 //! it here is what the shard sees; what it told and what is missing is the decoder's, and put beside it when the
-//! table is shown.
+//! table is shown. Its times are marks of a clock that is never set ([`Moment::mark`]), and are shown by the wall clock
+//! as it is set then.
 //!
 //! | if | then |
 //! |---|---|
@@ -83,6 +84,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Marks shown by the wall clock.
+    fn shown(self, now: Moment) -> Totals {
+        let (first_seen, last_seen) = (now.unix_of(self.first_seen), now.unix_of(self.last_seen));
+        Totals { first_seen, last_seen, ..self }
+    }
+
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &Totals) {
         let is_first = self.last_seen == 0;
@@ -138,6 +145,8 @@ struct Own {
     boot_time: u64,
     first_seen: u64,
     last_seen: u64,
+    /// When its connection was closed, if it was.
+    closed: u64,
     /// The label of the cause that was last logged.
     told: Option<&'static str>,
 }
@@ -155,6 +164,7 @@ impl Own {
             boot_time: 0,
             first_seen: now,
             last_seen: now,
+            closed: 0,
             told: None,
         }
     }
@@ -170,23 +180,25 @@ impl Own {
         }
     }
 
-    fn facts(&self, address: &Address, told: Option<Sender<'_>>) -> Facts {
+    fn facts(&self, address: &Address, told: Option<Sender<'_>>, now: Moment) -> Facts {
+        let shown = |met: &Met| Met { last: now.unix_of(met.last), ..*met };
         let mut facts = Facts {
-            first_seen: self.first_seen,
-            last_seen: self.last_seen,
-            address_last_seen: address.totals.last_seen,
+            first_seen: now.unix_of(self.first_seen),
+            last_seen: now.unix_of(self.last_seen),
+            address_last_seen: now.unix_of(address.totals.last_seen),
+            closed: now.unix_of(self.closed),
             datagrams: self.datagrams,
             records: self.records,
             options: self.options,
-            faults: self.faults.clone(),
+            faults: self.faults.iter().map(shown).collect(),
             version: self.version,
             boot_time: self.boot_time,
-            limited: address.limited,
+            limited: Limited { last: now.unix_of(address.limited.last), ..address.limited },
             ..Facts::new(self.key.port, self.key.speaks, self.key.domain)
         };
         facts.sequence.last = self.sequence;
         if let Some(sender) = told {
-            facts.add(sender);
+            facts.add(sender, now);
         }
         facts
     }
@@ -252,7 +264,7 @@ impl Senders {
 
     /// Counts a datagram that was refused.
     pub(super) fn refused(&mut self, exporter: Exporter, now: Moment) {
-        let now = now.unix_ms;
+        let now = now.mark();
         if self.refused.len() >= MOST_REFUSED && !self.refused.contains_key(&exporter.address) {
             let median = median(self.refused.iter().map(|(address, row)| (row.last_seen, *address)));
             self.refused.retain(|address, row| (row.last_seen, *address) > median);
@@ -265,7 +277,7 @@ impl Senders {
 
     /// May the address send so many bytes more? If not the datagram is counted.
     pub(super) fn within(&mut self, exporter: Exporter, bytes: usize, limits: Limits, now: Moment) -> bool {
-        let address = self.address(exporter.address, now.unix_ms);
+        let address = self.address(exporter.address, now.mark());
         let bytes = bytes as u64;
         let has = |bucket: &mut Bucket, amount, rate: Option<u64>| {
             rate.is_none_or(|rate| bucket.has(amount, rate, now.elapsed_ms))
@@ -276,22 +288,22 @@ impl Senders {
             address.datagrams.take(1);
             address.bytes.take(bytes);
         } else {
-            address.limited = Limited { datagrams: address.limited.datagrams + 1, last: now.unix_ms, limits };
+            address.limited = Limited { datagrams: address.limited.datagrams + 1, last: now.mark(), limits };
             address.totals.limited += 1;
-            address.totals.last_seen = now.unix_ms;
+            address.totals.last_seen = now.mark();
         }
         is_within
     }
 
     /// Counts a datagram and what it had.
     pub(super) fn heard(&mut self, exporter: Exporter, key: Key, share: &Share, now: Moment) {
-        let now = now.unix_ms;
+        let now = now.mark();
         let address = self.address(exporter.address, now);
         let (own, is_more) = address.sender(key, now);
         own.add(share, now);
         own.datagrams += 1;
         (own.sequence, own.last_seen) = (share.sequence, now);
-        (own.version, own.boot_time) = (share.version, share.boot_time);
+        (own.version, own.boot_time, own.closed) = (share.version, share.boot_time, 0);
         let totals = &mut address.totals;
         totals.datagrams += 1;
         totals.raw += u64::from(key.speaks == Speaks::Raw);
@@ -310,10 +322,18 @@ impl Senders {
             Some(address) => {
                 add_share(&mut address.totals, share);
                 if let Some(own) = address.senders.iter_mut().find(|own| own.key == key) {
-                    own.add(share, now.unix_ms);
+                    own.add(share, now.mark());
                 }
             }
             None => add_share(&mut self.others, share),
+        }
+    }
+
+    /// The exporter's connection is closed.
+    pub(super) fn closed(&mut self, exporter: Exporter, now: Moment) {
+        let Some(address) = self.addresses.get_mut(&exporter.address) else { return };
+        for own in address.senders.iter_mut().filter(|own| own.key.port == exporter.port) {
+            own.closed = now.mark();
         }
     }
 
@@ -357,10 +377,9 @@ impl Senders {
         let Senders { addresses, changes, .. } = self;
         let mut rows: Vec<ExporterRow> = Vec::with_capacity(addresses.len());
         for (ip, address) in addresses {
-            let senders = address
-                .senders
-                .iter()
-                .map(|own| own.facts(address, domain_key(*ip, own.key).and_then(|key| told.remove(&key))));
+            let senders = address.senders.iter().map(|own| {
+                own.facts(address, domain_key(*ip, own.key).and_then(|key| told.remove(&key)), now)
+            });
             let senders: Vec<Facts> = senders.collect();
             for (own, facts) in address.senders.iter_mut().zip(&senders) {
                 tell(changes, *ip, facts, &mut own.told, now);
@@ -368,14 +387,19 @@ impl Senders {
             rows.push(ExporterRow {
                 address: Some(*ip),
                 port: address.port,
-                totals: address.totals,
+                totals: address.totals.shown(now),
                 senders,
             });
         }
-        not_heard(&mut rows, told);
+        not_heard(&mut rows, told, now);
         self.publish_refused(&mut rows, now);
         if self.others.last_seen > 0 {
-            rows.push(ExporterRow { address: None, port: 0, totals: self.others, senders: Vec::new() });
+            rows.push(ExporterRow {
+                address: None,
+                port: 0,
+                totals: self.others.shown(now),
+                senders: Vec::new(),
+            });
         }
         self.changes.summarize(now.elapsed_ms);
         view.show(rows);
@@ -383,17 +407,17 @@ impl Senders {
 
     fn publish_refused(&mut self, rows: &mut Vec<ExporterRow>, now: Moment) {
         for (address, refused) in &mut self.refused {
+            let (first_seen, last_seen) = (now.unix_of(refused.first_seen), now.unix_of(refused.last_seen));
             let facts = Facts {
-                first_seen: refused.first_seen,
-                last_seen: refused.last_seen,
-                address_last_seen: refused.last_seen,
+                first_seen,
+                last_seen,
+                address_last_seen: last_seen,
                 datagrams: refused.datagrams,
                 ..Facts::new(refused.port, Speaks::Refused, 0)
             };
             if !std::mem::replace(&mut refused.told, true) {
                 self.changes.log(*address, &facts, &Cause::Refused, true, now.elapsed_ms);
             }
-            let (first_seen, last_seen) = (refused.first_seen, refused.last_seen);
             rows.push(ExporterRow {
                 address: Some(*address),
                 port: refused.port,
@@ -419,7 +443,7 @@ fn tell(changes: &mut Changes, address: IpAddr, facts: &Facts, told: &mut Option
 }
 
 /// Adds senders of which only is known what they told before our start.
-fn not_heard(rows: &mut Vec<ExporterRow>, told: HashMap<DomainKey, Sender<'_>>) {
+fn not_heard(rows: &mut Vec<ExporterRow>, told: HashMap<DomainKey, Sender<'_>>, now: Moment) {
     let mut places: HashMap<IpAddr, usize> = HashMap::new();
     if !told.is_empty() {
         places = rows.iter().enumerate().filter_map(|(place, row)| Some((row.address?, place))).collect();
@@ -431,7 +455,7 @@ fn not_heard(rows: &mut Vec<ExporterRow>, told: HashMap<DomainKey, Sender<'_>>) 
         }
         let ip = key.exporter.address;
         let mut facts = Facts::new(key.exporter.port, Speaks::Flow(key.protocol), key.domain);
-        facts.add(sender);
+        facts.add(sender, now);
         let place = *places.entry(ip).or_insert_with(|| {
             let (port, totals) = (key.exporter.port, Totals::default());
             rows.push(ExporterRow { address: Some(ip), port, totals, senders: Vec::new() });

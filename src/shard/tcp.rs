@@ -23,8 +23,8 @@ const LIMITS: wire::Limits = wire::Limits {
     templates_per_domain: 4_096,
     fields: 16_384,
     senders: 256,
-    // An address gets a quarter, and a connection has one address: 64 KiB.
-    hold: HoldLimits { max_bytes: 256 << 10, max_age: 35 * 60 * 1000 },
+    // An address gets a quarter, and a connection has one address: the longest message, with what it costs to hold it.
+    hold: HoldLimits { max_bytes: 272 << 10, max_age: 35 * 60 * 1000 },
     // Nothing of it is written to disk, an exporter changes no templates but its own, and one that was not taken would
     // not come again.
     changes: ChangeLimits { burst: u32::MAX, per_second: u32::MAX },
@@ -77,6 +77,7 @@ impl Tcp {
                 if let Some(decoder) = self.decoders.remove(&session) {
                     self.forget(decoder, intake);
                 }
+                intake.senders().closed(exporter, now);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What exporters have told, by (address, port, protocol, observation domain): a bounded table.
 //!
-//! A template has no age limit: some exporters send theirs once. When the table is full, what was used longest ago
-//! goes (`generations`). Only what tells something makes an entry; data for which nothing is known does not.
+//! A template has no age limit: some exporters send theirs once. When the table is full, `room` says which domain
+//! goes; of one domain's templates those used longest ago do (`generations`). Only what tells something makes an
+//! entry; data for which nothing is known does not.
 //!
 //! | a template is | its records |
 //! |---|---|
@@ -9,15 +10,21 @@
 //! | restored: heard by this key before the last start, not since | used at once, marked |
 //! | heard from another port of the address, no other fields ever heard for the id there, and the set fits it | used after a wait, marked provisional: [`Domains::candidate`] |
 
+mod given_up;
+mod ports;
+mod room;
 mod told;
 
 use super::Limits;
 use super::generations::Generations;
 use super::options::DomainState;
-use super::sampling::{Basis, ByRecord, NetworkRates, Shared};
+use super::sampling::{Basis, ByRecord, NetworkRates};
 use super::template::Template;
 use crate::flow::{Exporter, Layout};
 use crate::proto::Protocol;
+use given_up::GivenUp;
+use ports::Address;
+use room::{Room, Scarce, Seat};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -29,8 +36,12 @@ const USE_STEP: u32 = 6;
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Domains of one address among which a template is looked for; at an address with more, ports mean nothing.
-const MOST_PORTS: usize = 64;
+/// Uses of a domain are noted once a minute, and when so small a part of the table is new since the last one.
+const MINUTE_MS: u64 = 60_000;
+const PART: usize = 64;
+
+/// What comes to the same second as the first that was heard may all be forged at once.
+const SECOND_MS: u64 = 1_000;
 
 /// Whose state it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +77,20 @@ pub(super) struct Domain {
     basis: Basis,
     /// A record has named a sampler.
     names_samplers: bool,
+    /// What its templates count.
+    width: usize,
+    /// What of that was put in since the last turn of its templates.
+    heard: usize,
+    /// Tells it from others of its address.
+    number: u64,
+    /// When it was first heard, and last used, by the clock that is never set, in milliseconds.
+    made: u64,
+    last: u64,
+    /// Records of it have been read.
+    has_read: bool,
+    seat: Seat,
+    /// What [`Books::entries`] was when its seat was last noted.
+    noted: u64,
 }
 
 impl Domain {
@@ -83,6 +108,43 @@ impl Domain {
     pub(super) fn used(&self) -> u32 {
         self.used
     }
+
+    /// Records of it have been read, and it was there again later: it was not made up by one who only sends.
+    fn is_read(&self) -> bool {
+        self.seat.is_read || (self.has_read && self.last / SECOND_MS > self.made / SECOND_MS)
+    }
+
+    /// A template of it, for use.
+    fn known(&mut self, key: &DomainKey, id: u16, books: &mut Books) -> Option<&Known> {
+        self.keep(key, id, books);
+        self.templates.peek(&id)
+    }
+
+    /// Notes the use of a template; others may have to go for that.
+    fn keep(&mut self, key: &DomainKey, id: u16, books: &mut Books) {
+        let (was_read, mut lost) = (self.is_read(), 0);
+        self.templates.get(&id, &mut |id, gone: Known| {
+            lost += cost(gone.template.layout());
+            books.template_gone(*key, id, was_read);
+        });
+        if lost > 0 {
+            self.width -= lost;
+            books.weigh(key, self);
+        }
+    }
+
+    /// Gives up the templates that were not used since the last turn; says if there were any.
+    fn turn(&mut self, key: &DomainKey, books: &mut Books) -> bool {
+        let (was_read, mut lost) = (self.is_read(), 0);
+        self.templates.turn(&mut |id, gone| {
+            lost += cost(gone.template.layout());
+            books.template_gone(*key, id, was_read);
+        });
+        self.heard = 0;
+        self.width -= lost;
+        books.weigh(key, self);
+        lost > 0
+    }
 }
 
 /// What the records of a set are read by.
@@ -90,6 +152,8 @@ impl Domain {
 pub(super) struct Reading<'a> {
     pub(super) known: &'a Known,
     pub(super) sampling: ByRecord<'a>,
+    /// To be set when a record was read.
+    pub(super) has_read: &'a mut bool,
 }
 
 /// What a template that was heard changed.
@@ -106,13 +170,17 @@ pub enum Change {
 /// What is kept over all domains while they come and go.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    /// What all templates and states together count against the limit.
-    fields: usize,
-    /// What was put in since the last turn.
-    heard: usize,
+    room: Room,
+    /// Domains and templates put in so far.
+    entries: u64,
+    /// So many of them may pass before a use is noted again.
+    step: u64,
     evicted: u64,
+    given_up: GivenUp,
     /// The wall clock, in hours since 1970.
     hour: u32,
+    /// A clock that is never set, in milliseconds.
+    elapsed: u64,
     /// Things told that there was no room for.
     refused: u64,
     addresses: HashMap<IpAddr, Address>,
@@ -120,26 +188,14 @@ pub(super) struct Books {
     changed: Option<HashSet<DomainKey>>,
 }
 
-/// The domains of one address.
-#[derive(Debug, Default)]
-struct Address {
-    keys: Vec<DomainKey>,
-    /// (protocol, domain, template id) for which two ports have told different fields.
-    conflicts: HashSet<(Protocol, u32, u16)>,
-    /// There were once too many ports to compare.
-    crowded: bool,
-    /// What its domains have told, for each other.
-    shared: Option<Shared>,
-}
-
 impl Books {
     fn gone(&mut self, key: DomainKey, domain: &Domain) {
-        for (_, known) in domain.templates.iter() {
-            self.template_gone(known);
+        self.room.leave(key, domain.seat);
+        for (id, _) in domain.templates.iter() {
+            self.template_gone(key, *id, domain.is_read());
         }
-        self.fields = self.fields.saturating_sub(domain.cost);
         if let Some(address) = self.addresses.get_mut(&key.exporter.address) {
-            address.keys.retain(|other| *other != key);
+            address.keys.remove(&domain.number);
             if address.keys.is_empty() {
                 self.addresses.remove(&key.exporter.address);
             }
@@ -147,16 +203,29 @@ impl Books {
         self.note(key);
     }
 
-    fn template_gone(&mut self, known: &Known) {
-        self.fields = self.fields.saturating_sub(cost(known.template.layout()));
+    fn template_gone(&mut self, key: DomainKey, id: u16, was_read: bool) {
+        self.given_up.put((key, id), was_read);
         self.evicted += 1;
     }
 
+    /// The domain is used.
     fn used(&mut self, key: &DomainKey, domain: &mut Domain) {
         if self.hour.abs_diff(domain.used) >= USE_STEP {
             domain.used = self.hour;
             self.note(*key);
         }
+        let is_due = self.elapsed / MINUTE_MS != domain.last / MINUTE_MS
+            || self.entries.saturating_sub(domain.noted) > self.step;
+        domain.last = self.elapsed;
+        if is_due {
+            domain.noted = self.entries;
+            self.room.touch(*key, &mut domain.seat);
+        }
+    }
+
+    /// What the domain counts is another.
+    fn weigh(&mut self, key: &DomainKey, domain: &mut Domain) {
+        self.room.weigh(*key, &mut domain.seat, domain.width + domain.cost);
     }
 
     fn note(&mut self, key: DomainKey) {
@@ -170,7 +239,7 @@ impl Books {
 #[derive(Debug)]
 pub struct Domains {
     limits: Limits,
-    map: Generations<DomainKey, Domain>,
+    map: HashMap<DomainKey, Domain>,
     books: Books,
     set: NetworkRates,
     /// An address whose domains have told something that has not been worked into the basis of the others.
@@ -181,8 +250,8 @@ impl Domains {
     pub(super) fn new(limits: Limits) -> Domains {
         Domains {
             limits,
-            map: Generations::new(limits.domains),
-            books: Books::default(),
+            map: HashMap::new(),
+            books: Books { step: (limits.domains / PART) as u64, ..Books::default() },
             set: NetworkRates::default(),
             stale: None,
         }
@@ -198,24 +267,27 @@ impl Domains {
         self.books.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Time has come to `received`, in milliseconds since 1970.
-    pub(super) fn advance(&mut self, received: u64) {
+    /// Time has come to `received`, in milliseconds since 1970, and `elapsed` (see [`super::Arrival::elapsed`]).
+    pub(super) fn advance(&mut self, received: u64, elapsed: u64) {
         self.books.hour = u32::try_from(received / HOUR_MS).unwrap_or(u32::MAX);
+        self.books.elapsed = elapsed;
     }
 
     /// A domain that has told something. To look at it is no use of it.
     pub(super) fn peek(&self, key: &DomainKey) -> Option<&Domain> {
-        self.map.peek(key)
+        self.map.get(key)
     }
 
-    /// A domain, made if it has told nothing yet.
+    /// A domain, made if it has told nothing yet, and used.
     fn enter(&mut self, key: DomainKey) {
         let Domains { map, books, .. } = self;
-        if map.get(&key, &mut |key, gone| books.gone(key, &gone)).is_some() {
-            return;
+        if let Some(domain) = map.get_mut(&key) {
+            return books.used(&key, domain);
         }
+        while self.map.len() >= self.limits.domains.max(1) && self.give_up(Scarce::Domains) {}
         let basis = self.basis(&key);
         let Domains { map, books, limits, .. } = self;
+        books.entries += 1;
         let domain = Domain {
             templates: Generations::new(limits.templates_per_domain),
             used: books.hour,
@@ -224,17 +296,25 @@ impl Domains {
             is_restored: false,
             basis,
             names_samplers: false,
+            width: 0,
+            heard: 0,
+            number: books.entries,
+            made: books.elapsed,
+            last: books.elapsed,
+            has_read: false,
+            seat: books.room.enter(key),
+            noted: books.entries,
         };
-        map.insert(key, domain, &mut |key, gone| books.gone(key, &gone));
-        books.addresses.entry(key.exporter.address).or_default().keys.push(key);
+        books.addresses.entry(key.exporter.address).or_default().keys.insert(domain.number, key);
+        map.insert(key, domain);
     }
 
     /// The template that is known by the id.
     pub(super) fn template(&mut self, key: &DomainKey, id: u16) -> Option<&Known> {
         let Domains { map, books, .. } = self;
-        let domain = map.get(key, &mut |key, gone| books.gone(key, &gone))?;
+        let domain = map.get_mut(key)?;
         books.used(key, domain);
-        domain.templates.get(&id, &mut |_, gone| books.template_gone(&gone)).map(|known| &*known)
+        domain.known(key, id, books)
     }
 
     /// What of a template that was heard would be new.
@@ -248,7 +328,7 @@ impl Domains {
 
     /// A template is heard as it is known.
     pub(super) fn confirm(&mut self, key: &DomainKey, id: u16) {
-        let known = self.map.peek_mut(key).and_then(|domain| domain.templates.peek_mut(&id));
+        let known = self.map.get_mut(key).and_then(|domain| domain.templates.peek_mut(&id));
         if known.is_some_and(|known| std::mem::take(&mut known.restored)) {
             self.compare_ports(key, id);
         }
@@ -268,82 +348,80 @@ impl Domains {
 
     /// A domain that was put back was last used then, in hours since 1970.
     pub(super) fn was_used(&mut self, key: &DomainKey, hour: u32) {
-        if let Some(domain) = self.map.peek_mut(key) {
+        if let Some(domain) = self.map.get_mut(key) {
             domain.used = hour;
+            self.books.room.touch(*key, &mut domain.seat);
+            self.books.room.is_read(*key, &mut domain.seat);
         }
     }
 
     fn insert(&mut self, key: DomainKey, id: u16, layout: Layout, restored: bool) {
+        let width = cost(&layout);
         self.withdraw(&key, id);
-        self.make_room(cost(&layout));
+        self.make_room(width);
         self.enter(key);
-        let Domains { map, books, .. } = self;
-        if let Some(domain) = map.peek_mut(&key) {
-            let known = Known { template: Template::new(layout), restored };
-            domain.templates.insert(id, known, &mut |_, gone| books.template_gone(&gone));
-        }
-    }
-
-    fn make_room(&mut self, width: usize) {
         let Domains { map, books, limits, .. } = self;
-        if books.heard + width > limits.fields / 2 || books.fields + width > limits.fields {
-            map.turn(&mut |key, gone| books.gone(key, &gone));
-            books.heard = 0;
+        let Some(domain) = map.get_mut(&key) else { return };
+        books.entries += 1;
+        books.given_up.known_again(&(key, id));
+        domain.heard += width;
+        if domain.heard > limits.fields / 2 {
+            domain.turn(&key, books);
         }
-        if books.fields + width > limits.fields {
-            map.turn(&mut |key, gone| books.gone(key, &gone));
-        }
-        books.heard += width;
-        books.fields += width;
-    }
-
-    /// Notes when another port of the address tells other fields by the id.
-    fn compare_ports(&mut self, key: &DomainKey, id: u16) {
-        let Some(address) = self.books.addresses.get_mut(&key.exporter.address) else { return };
-        address.crowded |= address.keys.len() > MOST_PORTS || address.conflicts.len() > MOST_PORTS;
-        if address.crowded {
-            return;
-        }
-        // What was heard before the last start was told as well.
-        let told = |key: &DomainKey| Some(self.map.peek(key)?.templates.peek(&id)?.template.layout());
-        let own = told(key);
-        let of_the_domain = address.keys.iter().filter(|other| is_same_domain(other, key));
-        if of_the_domain.filter_map(told).any(|other| Some(other) != own) {
-            address.conflicts.insert((key.protocol, key.domain, id));
-        }
-    }
-
-    /// A template from another port of the address that may be the one for a set of `key` and `id`: the only one
-    /// that was told there by the id, and never on this host, where several exporters share an address.
-    pub(super) fn candidate(&self, key: &DomainKey, id: u16) -> Option<&Template> {
-        let ip = key.exporter.address;
-        let address = self.books.addresses.get(&ip).filter(|_| !ip.is_loopback())?;
-        let is_contested = address.conflicts.contains(&(key.protocol, key.domain, id));
-        if is_contested || address.crowded || address.keys.len() > MOST_PORTS {
-            return None;
-        }
-        let others =
-            address.keys.iter().filter(|other| is_same_domain(other, key) && other.exporter != key.exporter);
-        let mut heard = others.filter_map(|other| {
-            let known = self.map.peek(other)?.templates.peek(&id)?;
-            (!known.restored).then_some(&known.template)
+        domain.width += width;
+        let was_read = domain.is_read();
+        let known = Known { template: Template::new(layout), restored };
+        let mut lost = 0;
+        domain.templates.insert(id, known, &mut |id, gone| {
+            lost += cost(gone.template.layout());
+            books.template_gone(key, id, was_read);
         });
-        let first = heard.next()?;
-        heard.all(|other| other.layout() == first.layout()).then_some(first)
+        domain.width -= lost;
+        books.weigh(&key, domain);
+    }
+
+    /// Gives up what has to go for `width` fields more.
+    fn make_room(&mut self, width: usize) {
+        while self.books.room.fields() + width > self.limits.fields && self.give_up(Scarce::Fields) {}
+    }
+
+    /// Gives up a domain, or templates of it that were not used lately if it is fields that are wanted. False if there
+    /// is nothing more.
+    fn give_up(&mut self, scarce: Scarce) -> bool {
+        let Domains { map, books, limits, .. } = self;
+        let limit = match scarce {
+            Scarce::Domains => limits.domains,
+            Scarce::Fields => limits.fields,
+        };
+        let Some(key) = books.room.first(scarce, limit) else { return false };
+        let Some(domain) = map.get_mut(&key) else { return false };
+        if domain.is_read() != domain.seat.is_read {
+            books.room.is_read(key, &mut domain.seat);
+            return true;
+        }
+        if scarce == Scarce::Fields && domain.turn(&key, books) {
+            return true;
+        }
+        if let Some(gone) = map.remove(&key) {
+            books.gone(key, &gone);
+        }
+        true
     }
 
     /// Forgets a template.
     pub(super) fn withdraw(&mut self, key: &DomainKey, id: u16) {
-        let domain = self.map.peek_mut(key);
-        if let Some(gone) = domain.and_then(|domain| domain.templates.remove(&id)) {
-            self.books.fields = self.books.fields.saturating_sub(cost(gone.template.layout()));
-            self.books.note(*key);
+        let Domains { map, books, .. } = self;
+        let Some(domain) = map.get_mut(key) else { return };
+        if let Some(gone) = domain.templates.remove(&id) {
+            domain.width -= cost(gone.template.layout());
+            books.weigh(key, domain);
+            books.note(*key);
         }
     }
 
     /// Forgets every options template of a domain, or every other one; tells how many.
     pub(super) fn withdraw_all(&mut self, key: &DomainKey, options: bool) -> usize {
-        let Some(domain) = self.map.peek(key) else { return 0 };
+        let Some(domain) = self.map.get(key) else { return 0 };
         let meant =
             domain.templates.iter().filter(|(_, k)| (k.template.layout().scope_columns() > 0) == options);
         let ids: Vec<u16> = meant.map(|(id, _)| *id).collect();
@@ -351,14 +429,14 @@ impl Domains {
         ids.len()
     }
 
-    /// Whose they are, those used longest ago first, roughly.
+    /// Whose they are, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &DomainKey> {
-        self.map.iter().map(|(key, _)| key)
+        self.map.keys()
     }
 
     /// Is anything known of the domain?
     pub fn knows(&self, key: &DomainKey) -> bool {
-        self.map.peek(key).is_some()
+        self.map.contains_key(key)
     }
 
     /// Domains known.
@@ -368,17 +446,17 @@ impl Domains {
 
     /// Nothing has been heard.
     pub fn is_empty(&self) -> bool {
-        self.map.len() == 0
+        self.map.is_empty()
     }
 
     /// Templates known, of all domains.
     pub fn templates(&self) -> usize {
-        self.map.iter().map(|(_, domain)| domain.templates.len()).sum()
+        self.map.values().map(|domain| domain.templates.len()).sum()
     }
 
     /// Templates of one domain, and how many of them were restored and not heard since.
     pub(super) fn templates_of(&self, key: &DomainKey) -> (usize, usize) {
-        let Some(domain) = self.map.peek(key) else { return (0, 0) };
+        let Some(domain) = self.map.get(key) else { return (0, 0) };
         let restored = domain.templates.iter().filter(|(_, known)| known.restored).count();
         (domain.templates.len(), restored)
     }
@@ -388,14 +466,15 @@ impl Domains {
         self.books.refused
     }
 
+    /// Was a template of this id given up, not long ago, to make room for others?
+    pub(super) fn was_given_up(&self, key: &DomainKey, id: u16) -> bool {
+        self.books.given_up.has(&(*key, id))
+    }
+
     /// Templates given up at a limit so far.
     pub fn evicted(&self) -> u64 {
         self.books.evicted
     }
-}
-
-fn is_same_domain(one: &DomainKey, other: &DomainKey) -> bool {
-    (one.protocol, one.domain) == (other.protocol, other.domain)
 }
 
 /// What a template counts against the limit.
@@ -404,127 +483,4 @@ fn cost(layout: &Layout) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::Field;
-    use crate::proto::RecordKind;
-
-    fn key_of(address: [u8; 4], port: u16) -> DomainKey {
-        let exporter = Exporter { address: address.into(), port };
-        DomainKey { exporter, protocol: Protocol::NetflowV9, domain: 0 }
-    }
-
-    fn key(port: u16) -> DomainKey {
-        key_of([192, 0, 2, 1], port)
-    }
-
-    fn layout(element: u16) -> Layout {
-        let field = Field { enterprise: 0, element, width: 4 };
-        Layout::packed(RecordKind::Data, 0, false, &[field, field])
-    }
-
-    impl Domains {
-        fn heard(&mut self, key: DomainKey, id: u16, layout: Layout) -> Change {
-            let change = self.change(&key, id, &layout);
-            match change {
-                Change::Same => self.confirm(&key, id),
-                Change::New | Change::Changed => self.learn(key, id, layout),
-            }
-            change
-        }
-    }
-
-    fn weight(domains: &Domains) -> usize {
-        let all = domains.map.iter().flat_map(|(_, domain)| domain.templates.iter());
-        all.map(|(_, known)| cost(known.template.layout())).sum()
-    }
-
-    #[test]
-    fn the_same_template_again_is_not_new() {
-        let mut domains = Domains::new(Limits::default());
-        assert_eq!(domains.heard(key(1), 256, layout(1)), Change::New);
-        assert_eq!(domains.heard(key(1), 256, layout(1)), Change::Same);
-        assert_eq!(domains.heard(key(1), 256, layout(2)), Change::Changed);
-        assert_eq!((domains.templates(), domains.books.fields), (1, 2 + TEMPLATE_COST));
-    }
-
-    #[test]
-    fn a_flood_stays_under_every_cap_and_spares_what_is_used() {
-        let limits = Limits {
-            domains: 100,
-            templates_per_domain: 10,
-            fields: 150 * (2 + TEMPLATE_COST) / 2,
-            ..Limits::default()
-        };
-        let mut domains = Domains::new(limits);
-        domains.heard(key(0), 256, layout(1));
-        for port in 1..5_000 {
-            for id in 256..290 {
-                domains.heard(key(port), id, layout(id));
-            }
-            assert!(domains.template(&key(0), 256).is_some(), "port {port}");
-            assert!(domains.len() <= 100 && domains.books.fields <= limits.fields);
-            assert_eq!(domains.books.fields, weight(&domains));
-            let keys: usize = domains.books.addresses.values().map(|address| address.keys.len()).sum();
-            assert_eq!(keys, domains.len());
-        }
-    }
-
-    #[test]
-    fn withdrawals_forget_one_or_all_of_a_kind() {
-        let mut domains = Domains::new(Limits::default());
-        let field = Field { enterprise: 0, element: 1, width: 4 };
-        for id in 256..260 {
-            domains.heard(key(1), id, layout(id));
-        }
-        domains.heard(key(1), 300, Layout::packed(RecordKind::Options, 1, false, &[field, field]));
-        domains.withdraw(&key(1), 256);
-        assert_eq!(domains.templates(), 4);
-        assert_eq!(domains.withdraw_all(&key(1), false), 3);
-        assert_eq!(domains.withdraw_all(&key(1), true), 1);
-        assert_eq!((domains.templates(), domains.books.fields), (0, 0));
-    }
-
-    #[test]
-    fn another_port_lends_its_template_only_where_no_other_is_told() {
-        let mut domains = Domains::new(Limits::default());
-        domains.heard(key(1), 256, layout(1));
-        assert!(domains.candidate(&key(2), 256).is_some());
-        assert!(domains.candidate(&key(2), 257).is_none());
-        let other_domain = DomainKey { domain: 1, ..key(2) };
-        assert!(domains.candidate(&other_domain, 256).is_none());
-        domains.heard(key(3), 256, layout(1));
-        assert!(domains.candidate(&key(2), 256).is_some(), "two ports tell the same");
-        domains.heard(key(3), 256, layout(2));
-        assert!(domains.candidate(&key(2), 256).is_none(), "two ports tell different fields");
-        domains.heard(key(3), 256, layout(1));
-        assert!(domains.candidate(&key(2), 256).is_none(), "once different, never again");
-    }
-
-    #[test]
-    fn no_template_is_lent_on_this_host_nor_one_that_was_restored() {
-        let mut domains = Domains::new(Limits::default());
-        domains.heard(key_of([127, 0, 0, 1], 1), 256, layout(1));
-        assert!(domains.candidate(&key_of([127, 0, 0, 1], 2), 256).is_none());
-        domains.restore(key(1), 256, layout(1));
-        assert!(domains.candidate(&key(2), 256).is_none());
-        assert!(domains.template(&key(1), 256).is_some_and(|known| known.restored));
-        assert_eq!(domains.heard(key(1), 256, layout(1)), Change::Same);
-        assert!(domains.template(&key(1), 256).is_some_and(|known| !known.restored));
-        assert!(domains.candidate(&key(2), 256).is_some());
-    }
-
-    #[test]
-    fn changes_are_noted_once_somebody_asks() {
-        let mut domains = Domains::new(Limits { domains: 2, ..Limits::default() });
-        domains.heard(key(1), 256, layout(1));
-        assert!(domains.take_changed().is_empty());
-        domains.note_changes();
-        domains.heard(key(1), 256, layout(1));
-        assert!(domains.take_changed().is_empty(), "nothing new");
-        domains.heard(key(2), 256, layout(1));
-        domains.heard(key(3), 256, layout(1));
-        let changed = domains.take_changed();
-        assert_eq!(changed, HashSet::from([key(1), key(2), key(3)]), "the one that had to go too");
-    }
-}
+mod tests;

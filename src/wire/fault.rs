@@ -33,10 +33,10 @@ pub enum Fault {
     #[error("the set's id is reserved")]
     ReservedSet,
     /// A data set whose template has not been heard, for as long as the set was held.
-    #[error("no template has been heard for the set")]
+    #[error("no template is known for the set")]
     NoTemplate,
     /// A data set whose template has not been heard, and there was no room to hold it, or no longer.
-    #[error("no template has been heard for the set, and there is no room to hold it")]
+    #[error("no template is known for the set, and there is no room to hold it")]
     HoldFull,
     /// A record of variable length runs over the end of its set; those before it are taken.
     #[error("a record runs over the end of its set")]

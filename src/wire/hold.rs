@@ -7,9 +7,10 @@
 use super::cursor::Cursor;
 use super::domain::DomainKey;
 use super::{Arrival, Place};
-use crate::flow::Run;
+use crate::flow::{Layout, Run};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How much is held, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Held {
     /// Where its content lay in the datagram.
     pub(super) at: usize,
     pub(super) content: Box<[u8]>,
+    /// The template of another port that it did not fit.
+    pub(super) unfit: Option<Arc<Layout>>,
     /// Counts what was ever held.
     serial: u64,
 }
@@ -103,7 +106,14 @@ impl Hold {
             return false;
         }
         self.serial += 1;
-        let held = Held { arrival: *arrival, run: *run, at, content: content.into(), serial: self.serial };
+        let held = Held {
+            arrival: *arrival,
+            run: *run,
+            at,
+            content: content.into(),
+            unfit: None,
+            serial: self.serial,
+        };
         self.bytes += cost;
         *self.by_address.entry(key.exporter.address).or_default() += cost;
         self.order.insert(self.serial, (*key, run.template));
@@ -123,16 +133,25 @@ impl Hold {
         } else {
             return None;
         };
-        self.take_first(&awaited, |_| true).map(|held| (held, why))
+        self.take_first(&awaited).map(|held| (held, why))
     }
 
-    /// Takes out the oldest set that waits for this, if `when` agrees to it.
-    pub(super) fn take_first(&mut self, awaited: &Awaited, when: impl FnOnce(&Held) -> bool) -> Option<Held> {
+    /// Takes out the oldest set that waits for this.
+    pub(super) fn take_first(&mut self, awaited: &Awaited) -> Option<Held> {
+        self.take_next(awaited, &mut 0, |_| true)
+    }
+
+    /// Takes out the oldest set that waits for this and that `when` agrees to, of those from the place `at` on, to which
+    /// the place of the next one is written.
+    pub(super) fn take_next(
+        &mut self,
+        awaited: &Awaited,
+        at: &mut usize,
+        mut when: impl FnMut(&mut Held) -> bool,
+    ) -> Option<Held> {
         let queue = self.waiting.get_mut(awaited)?;
-        if !when(queue.front()?) {
-            return None;
-        }
-        let held = queue.pop_front()?;
+        *at += queue.iter_mut().skip(*at).position(&mut when)?;
+        let held = queue.remove(*at)?;
         if queue.is_empty() {
             self.waiting.remove(awaited);
         }
@@ -152,7 +171,7 @@ impl Hold {
     pub(super) fn take_any(&mut self) -> Option<Held> {
         let (_, awaited) = self.order.first_key_value()?;
         let awaited = *awaited;
-        self.take_first(&awaited, |_| true)
+        self.take_first(&awaited)
     }
 
     /// What is waited for: how many sets, and the arrival of the first of them.
@@ -224,12 +243,13 @@ mod tests {
         for elapsed in 0..5 {
             put(&mut hold, 1, 256 + (elapsed % 2) as u16, elapsed, 10);
         }
-        let awaited = (key(1), 256);
+        let (awaited, mut at) = ((key(1), 256), 0);
         let mut taken = Vec::new();
-        while let Some(held) = hold.take_first(&awaited, |held| held.arrival.elapsed < 4) {
+        while let Some(held) = hold.take_next(&awaited, &mut at, |held| held.arrival.elapsed > 0) {
             taken.push(held.arrival.number);
         }
-        assert_eq!(taken, [0, 2]);
-        assert_eq!(hold.len(), 3);
+        assert_eq!(taken, [2, 4]);
+        assert_eq!(hold.take_first(&awaited).unwrap().arrival.number, 0);
+        assert_eq!(hold.len(), 2);
     }
 }

@@ -316,7 +316,7 @@ impl Decoder {
         output: &mut impl Output,
     ) -> Result<(), Fault> {
         self.changes.advance(arrival.elapsed);
-        self.domains.advance(arrival.received);
+        self.domains.advance(arrival.received, arrival.elapsed);
         let mut cursor = Cursor::new(bytes);
         match cursor.u16().map_err(|_| Fault::ShortHeader)? {
             1 => v1::datagram(self, arrival, cursor, output),
@@ -356,7 +356,8 @@ impl Decoder {
     pub fn senders(&self) -> impl Iterator<Item = Sender<'_>> {
         let mut awaited: HashMap<DomainKey, Vec<Wait>> = HashMap::new();
         for (key, id, sets, first) in self.awaited() {
-            awaited.entry(*key).or_default().push(Wait { id, sets, since: first.received });
+            let (since, given_up) = (first.elapsed, self.domains.was_given_up(key, id));
+            awaited.entry(*key).or_default().push(Wait { id, sets, since, given_up });
         }
         let silent = self.domains.keys().filter(|key| self.tracks.get(key).is_none());
         let all = self.tracks.iter().map(|(key, track)| (*key, Some(track)));

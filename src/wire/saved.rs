@@ -211,7 +211,7 @@ mod tests {
     /// A domain with a template, one of variable length, and an options template with v9 scopes.
     fn told() -> Domains {
         let mut domains = Domains::new(Limits::default());
-        domains.advance(1_700_000_000_000);
+        domains.advance(1_700_000_000_000, 0);
         let fields = [field(8, 4), field(1, 8), field(7, 2)];
         domains.learn(key(1), 256, compile(RecordKind::Data, 0, false, &fields).unwrap());
         let fields = [field(82, Field::VARIABLE), field(0x7fff, 4)];

@@ -155,6 +155,7 @@ fn read_known(
     let Known { template, restored } = reading.known;
     run.template_source = if *restored { TemplateSource::Restored } else { TemplateSource::Heard };
     let result = read(template, run, cursor, ends, named, &mut reading.sampling, output);
+    *reading.has_read |= result.as_ref().is_ok_and(|records| *records > 0);
     if template.layout().kind() == RecordKind::Data {
         let by = template.sampled_by();
         notes.data = Some(DataNotes::new(run, by.carries_rate, by.names_sampler()));
@@ -321,7 +322,7 @@ pub(super) fn keep(
     }
     let Some(known) = decoder.domains.template(&key, id) else { return Ok(()) };
     output.template(&Heard { key: &key, id, layout: known.template.layout(), change });
-    while let Some(held) = decoder.hold.take_first(&(key, id), |_| true) {
+    while let Some(held) = decoder.hold.take_first(&(key, id)) {
         output.resume(Some(&held.arrival));
         output.header(&held.run);
         let mut run = held.run;
@@ -343,9 +344,16 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
         let Decoder { domains, hold, tracks, ends, named, .. } = &mut *decoder;
         let (basis, mut names_samplers) = (domains.basis(&awaited.0), false);
         let Some(template) = domains.candidate(&awaited.0, awaited.1) else { continue };
-        while let Some(held) =
-            hold.take_first(&awaited, |held| is_patient(&held.arrival) && fits(template.layout(), held, ends))
-        {
+        let (layout, mut at) = (template.layout(), 0);
+        // What does not fit lets those behind it pass, and need not be tried again.
+        while let Some(held) = hold.take_next(&awaited, &mut at, |held| {
+            let is_next = is_patient(&held.arrival) && !was_tried(held, layout);
+            let fits = is_next && fits(layout, held, ends);
+            if is_next && !fits {
+                held.unfit = Some(Arc::clone(layout));
+            }
+            fits
+        }) {
             let mut run = Run { template_source: TemplateSource::Provisional, ..held.run };
             named.clear();
             let mut of_list = |id| domains.candidate(&awaited.0, id).map(|of| Arc::clone(of.layout()));
@@ -359,6 +367,10 @@ pub(super) fn find_at_other_ports(decoder: &mut Decoder, elapsed: u64, output: &
             output.resume(None);
         }
     }
+}
+
+fn was_tried(held: &Held, layout: &Arc<Layout>) -> bool {
+    held.unfit.as_ref().is_some_and(|unfit| Arc::ptr_eq(unfit, layout))
 }
 
 /// The set is whole records of the layout and no more, but for what aligns it to four bytes.

@@ -325,6 +325,23 @@ fn quirk_57_a_template_of_another_port_serves_after_a_wait_and_is_marked() {
 }
 
 #[test]
+fn a_held_set_that_fits_no_other_port_lets_those_behind_it_pass() {
+    let (mut decoder, mut got) = (Decoder::new(Settings::default()), Got::default());
+    let unfit = "0100 000a 0a000001 0605";
+    let all =
+        [(ROUTER, 1, 0, TEMPLATE), (ROUTER, 2, 10, unfit), (ROUTER, 2, 11, ONE), (ROUTER, 2, 12, unfit)];
+    feed(&mut decoder, &mut got, &all);
+    feed(&mut decoder, &mut got, &[(ROUTER, 2, 13, ONE), (ROUTER, 2, 9_000, ONE)]);
+    for elapsed in [5_010, 5_013, 6_000] {
+        decoder.tick(elapsed, &mut got);
+    }
+    assert_eq!((&got.resumed[..], decoder.held().0), (&[11, 13][..], 3));
+    // What waits is still read by a template of its own.
+    feed(&mut decoder, &mut got, &[(ROUTER, 2, 9_001, "0000 0010 0100 0002 0008 0004 0004 0002")]);
+    assert_eq!((got.resumed.len(), decoder.held().0), (5, 0));
+}
+
+#[test]
 fn quirk_56_no_other_port_serves_on_this_host_or_where_it_does_not_fit_or_is_contested() {
     let other_fields = "0000 0010 0100 0002 0004 0001 0008 0004";
     let cases: [(&str, [u8; 4], &str, &str); 3] = [

@@ -121,8 +121,10 @@ pub struct Wait {
     pub id: u16,
     /// How many sets wait.
     pub sets: usize,
-    /// When the first of them was received, in milliseconds since 1970.
+    /// When the first of them came, by the clock of [`Arrival::elapsed`].
     pub since: u64,
+    /// The template was known, and was given up to make room for others.
+    pub given_up: bool,
 }
 
 /// What a datagram had, gathered while it is read.

@@ -4,6 +4,8 @@ use super::*;
 use crate::wire::Fault;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream as Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -235,8 +237,9 @@ async fn a_slow_shard_slows_the_sender_and_loses_nothing() {
     const WAITING: usize = 100_000;
     let site = Site::new("127.0.0.1:0", WAITING, None);
     let mut client = site.connect();
+    let slowed = Arc::new(AtomicBool::new(false));
+    let has_to_wait = Arc::clone(&slowed);
     let sending = std::thread::spawn(move || {
-        let mut is_slowed = false;
         client.set_nonblocking(true).unwrap();
         for number in 0..COUNT {
             let message = message(MESSAGE, number as u8);
@@ -245,15 +248,19 @@ async fn a_slow_shard_slows_the_sender_and_loses_nothing() {
                 match client.write(rest) {
                     Ok(taken) => rest = &rest[taken..],
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        is_slowed = true;
+                        has_to_wait.store(true, Ordering::Release);
                         client.set_nonblocking(false).unwrap();
                     }
                     Err(error) => panic!("{error}"),
                 }
             }
         }
-        is_slowed
     });
+    // Nothing is taken until the sender has to wait.
+    while !slowed.load(Ordering::Acquire) {
+        assert!(!sending.is_finished(), "the sender had to wait");
+        std::thread::yield_now();
+    }
     let mut taken = 0;
     while taken < COUNT {
         let delivery = site.next();
@@ -266,7 +273,7 @@ async fn a_slow_shard_slows_the_sender_and_loses_nothing() {
         }
         assert!(read <= taken * usize::from(MESSAGE) + WAITING + BUFFER_BYTES, "{read} read, {taken} taken");
     }
-    assert!(sending.join().unwrap(), "the sender had to wait");
+    sending.join().unwrap();
     site.assert_end();
     assert_eq!(site.metrics.messages.get(), COUNT as u64);
 }

@@ -40,7 +40,7 @@ fn nothing_wrong_is_one_word() {
 }
 
 fn wait(template: u16, sets: usize, ago: u64) -> Awaited {
-    Awaited { template, sets, since: NOW - ago }
+    Awaited { template, sets, since: NOW - ago, given_up: false }
 }
 
 #[test]
@@ -65,8 +65,28 @@ fn a_template_that_is_awaited_is_told_with_what_is_held() {
     let given_up = Facts { awaited: vec![], ..some };
     assert_eq!(
         said(&given_up).0,
-        "some of it not read: no template has been heard for the set (3 times, last at 14:29:00 UTC)"
+        "some of it not read: no template is known for the set (3 times, last at 14:29:00 UTC)"
     );
+}
+
+#[test]
+fn a_template_that_was_given_up_is_not_one_that_was_never_seen() {
+    let facts = Facts { awaited: vec![Awaited { given_up: true, ..wait(256, 4, MINUTE) }], ..well() };
+    let text = "template 256 given up to make room, 4 sets held since 14:29:00 UTC; too many templates are sent here: \
+                let listen.allow name your exporters alone";
+    assert_eq!(said(&facts), (text.into(), Weight::Wrong));
+    assert_eq!(Cause::of(&facts, NOW).label(), "template_given_up");
+}
+
+#[test]
+fn a_connection_that_was_closed_is_told_with_the_time() {
+    let closed = Facts { closed: NOW - MINUTE, last_seen: NOW - 2 * MINUTE, ..well() };
+    let closed = Facts { address_last_seen: NOW - 2 * MINUTE, ..closed };
+    assert_eq!(said(&closed), ("its connection was closed at 14:29:00 UTC".into(), Weight::Odd));
+    let elsewhere = Facts { address_last_seen: NOW, ..closed.clone() };
+    assert_eq!(said(&elsewhere).1, Weight::Gone);
+    let long_ago = Facts { closed: NOW - 11 * MINUTE, address_last_seen: NOW - 11 * MINUTE, ..closed };
+    assert_eq!((said(&long_ago).1, Cause::all(&long_ago, NOW).count()), (Weight::Wrong, 1));
 }
 
 #[test]

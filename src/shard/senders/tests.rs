@@ -93,3 +93,37 @@ fn faults_are_counted_by_kind_where_they_belong() {
     assert_eq!(facts.times(&[Fault::SetLength]), 2);
     assert_eq!(facts.faults.last().unwrap().last, 1_009);
 }
+
+#[test]
+fn a_clock_that_is_set_changes_no_age() {
+    for step in [-86_400_000_i64, 86_400_000] {
+        let mut senders = Senders::default();
+        let start = Moment { unix_ms: 1_795_444_200_000, elapsed_ms: 5_000 };
+        let share = Share { faults: vec![Fault::SetLength], ..Share::default() };
+        senders.heard(host(1), KEY, &share, start);
+        senders.refused(host(2), start);
+        let later =
+            Moment { unix_ms: start.unix_ms.saturating_add_signed(step) + 30_000, elapsed_ms: 35_000 };
+        let view = ExporterView::default();
+        senders.publish(std::iter::empty(), &view, later);
+        for row in view.rows() {
+            let facts = &row.senders[0];
+            let times = [row.totals.first_seen, row.totals.last_seen, facts.first_seen, facts.last_seen];
+            assert_eq!(times.map(|time| later.unix_ms.wrapping_sub(time)), [30_000; 4]);
+            assert_eq!(facts.address_last_seen, facts.last_seen);
+            assert!(facts.faults.iter().all(|met| later.unix_ms - met.last == 30_000));
+        }
+    }
+}
+
+#[test]
+fn a_closed_connection_is_told_until_its_port_is_heard_again() {
+    let mut senders = Senders::default();
+    senders.heard(host(1), KEY, &Share::default(), at(1));
+    senders.closed(host(1), at(5));
+    senders.closed(host(2), at(5));
+    let closed = |senders: &mut Senders| rows(senders, 10)[0].senders[0].closed;
+    assert_eq!(closed(&mut senders), 1_005);
+    senders.heard(host(1), KEY, &Share::default(), at(7));
+    assert_eq!(closed(&mut senders), 0);
+}

@@ -78,3 +78,25 @@ async fn a_spool_that_is_behind_slows_the_senders_and_costs_nothing() {
     assert_eq!(ingest.records_dropped_total(), 0);
     assert_eq!(ingest.records_batched.get(), (MESSAGES * RECORDS_EACH) as u64);
 }
+
+/// Its exporter sent the template once, and this may be all that comes for a while.
+#[test]
+fn the_longest_message_can_wait_for_its_template() {
+    let settings = wire::Settings { limits: LIMITS, ..wire::Settings::default() };
+    let mut decoder = Decoder::new(settings);
+    let head = [&[0, 10, 255, 255][..], &[0; 12], &[1, 44], &65_519_u16.to_be_bytes()].concat();
+    let mut message = vec![7; 65_535];
+    message[..head.len()].copy_from_slice(&head);
+    struct Nothing;
+    impl wire::Output for Nothing {
+        fn records(&mut self, _: &crate::flow::Run, _: &wire::Template, _: &[u8], _: &[u32], _: u32) {}
+        fn fault(&mut self, fault: wire::Fault, _: wire::Place) {
+            panic!("{fault}")
+        }
+        fn set(&mut self) {}
+    }
+    let exporter = crate::flow::Exporter { address: [192, 0, 2, 1].into(), port: 1 };
+    let arrival = wire::Arrival { exporter, received: 0, elapsed: 0, number: 0 };
+    decoder.datagram(&arrival, &message, &mut Nothing).unwrap();
+    assert_eq!(decoder.held().0, 1);
+}

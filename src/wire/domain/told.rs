@@ -1,7 +1,8 @@
 //! What domains tell in options records: into their state, and from there into the basis of their records and of those
 //! of the other domains of their address.
 
-use super::{Books, Domain, DomainKey, Domains, MOST_PORTS, Reading};
+use super::ports::MOST_PORTS;
+use super::{Books, Domain, DomainKey, Domains, Reading};
 use crate::flow::{Layout, Run};
 use crate::proto::SamplingSource;
 use crate::wire::options::{DomainState, Outcome, Reader};
@@ -23,17 +24,18 @@ impl Domains {
     /// The template that is known by the id, and what rates its records may have.
     pub(in crate::wire) fn reading<'a>(&'a mut self, key: &'a DomainKey, id: u16) -> Option<Reading<'a>> {
         let Domains { map, books, .. } = self;
-        let domain = map.get(key, &mut |key, gone| books.gone(key, &gone))?;
+        let domain = map.get_mut(key)?;
         books.used(key, domain);
-        let Domain { templates, state, basis, names_samplers, .. } = domain;
-        let known = templates.get(&id, &mut |_, gone| books.template_gone(&gone))?;
+        domain.keep(key, id, books);
+        let Domain { templates, state, basis, names_samplers, has_read, .. } = domain;
+        let known = templates.peek(&id)?;
         let sampling = ByRecord { key, basis, own: Some(state), books, names_samplers };
-        Some(Reading { known, sampling })
+        Some(Reading { known, sampling, has_read })
     }
 
     /// What holds for records of a key, whether or not it has told anything.
     pub(in crate::wire) fn basis(&self, key: &DomainKey) -> Basis {
-        let own = self.map.peek(key).map(|domain| &domain.state);
+        let own = self.map.get(key).map(|domain| &domain.state);
         Basis::new(key, own, self.books.shared(key), self.set.of(key.exporter.address))
     }
 
@@ -52,7 +54,7 @@ impl Domains {
         basis: &'a Basis,
         names_samplers: &'a mut bool,
     ) -> ByRecord<'a> {
-        let own = self.map.peek(key).map(|domain| &domain.state);
+        let own = self.map.get(key).map(|domain| &domain.state);
         ByRecord { key, basis, own, books: &self.books, names_samplers }
     }
 
@@ -64,8 +66,7 @@ impl Domains {
         layout: &Layout,
         rows: impl Iterator<Item = &'r [u8]>,
     ) {
-        let Some(domain) = self.map.peek_mut(key) else { return };
-        let before = domain.cost;
+        let Some(domain) = self.map.get_mut(key) else { return };
         let mut sum =
             Outcome { sampling_changed: std::mem::take(&mut domain.is_restored), ..Outcome::default() };
         for row in rows {
@@ -74,24 +75,22 @@ impl Domains {
             sum.sampling_changed |= outcome.sampling_changed;
             self.books.refused += u64::from(outcome.refused);
         }
-        self.has_told(key, before, sum);
+        self.has_told(key, sum);
     }
 
     /// Puts back what a domain told before the last start.
     pub(in crate::wire) fn restore_state(&mut self, key: DomainKey, state: DomainState) {
         self.enter(key);
-        let Some(domain) = self.map.peek_mut(&key) else { return };
-        let before = domain.cost;
+        let Some(domain) = self.map.get_mut(&key) else { return };
         (domain.cost, domain.state, domain.is_restored) = (state.cost(), state, true);
         // It is kept as it is: nothing has changed.
-        self.has_told(&key, before, Outcome { sampling_changed: true, ..Outcome::default() });
+        self.has_told(&key, Outcome { sampling_changed: true, ..Outcome::default() });
         self.settle();
     }
 
-    /// Keeps the books after a domain's state, which cost so much before, has changed.
-    fn has_told(&mut self, key: &DomainKey, cost_before: usize, outcome: Outcome) {
-        let Some(domain) = self.map.peek_mut(key) else { return };
-        let grown = domain.cost.saturating_sub(cost_before);
+    /// Keeps the books after a domain's state has changed.
+    fn has_told(&mut self, key: &DomainKey, outcome: Outcome) {
+        let Some(domain) = self.map.get_mut(key) else { return };
         if outcome.sampling_changed {
             let set = self.set.of(key.exporter.address);
             domain.basis = Basis::new(key, Some(&domain.state), self.books.shared(key), set);
@@ -100,27 +99,29 @@ impl Domains {
         if outcome.changed {
             self.books.note(*key);
         }
-        self.books.fields = (self.books.fields + domain.cost).saturating_sub(cost_before + grown);
-        if grown > 0 {
-            self.make_room(grown);
-        }
+        self.books.weigh(key, domain);
+        self.make_room(0);
     }
 
     /// Works what a domain of an address has told into the basis of the others.
     pub(in crate::wire) fn settle(&mut self) {
         let Some(ip) = self.stale.take() else { return };
         let Some(address) = self.books.addresses.get_mut(&ip) else { return };
+        let is_crowd = address.keys.len() > MOST_PORTS;
+        if is_crowd && address.shared.is_none() {
+            return; // Each goes by what it has told itself, as before.
+        }
         address.shared = None;
-        if address.keys.len() <= MOST_PORTS {
-            let told = address.keys.iter().filter_map(|key| {
-                let domain = self.map.peek(key)?;
+        if !is_crowd {
+            let told = address.keys.values().filter_map(|key| {
+                let domain = self.map.get(key)?;
                 Some((*key, &domain.state, domain.is_restored))
             });
             address.shared = Some(Shared::new(told));
         }
         let set = self.set.of(ip);
-        for key in &address.keys {
-            if let Some(domain) = self.map.peek_mut(key) {
+        for key in address.keys.values() {
+            if let Some(domain) = self.map.get_mut(key) {
                 domain.basis = Basis::new(key, Some(&domain.state), address.shared.as_ref(), set);
             }
         }
@@ -128,6 +129,6 @@ impl Domains {
 
     /// What a domain has told, and what follows from that.
     pub(in crate::wire) fn state(&self, key: &DomainKey) -> Option<(&DomainState, &Basis)> {
-        self.map.peek(key).map(|domain| (&domain.state, &domain.basis))
+        self.map.get(key).map(|domain| (&domain.state, &domain.basis))
     }
 }
