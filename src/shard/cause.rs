@@ -367,6 +367,13 @@ impl fmt::Display for Cause {
             Cause::Limited { limits, datagrams } => {
                 write!(f, "limited to {limits}, {datagrams} datagrams not taken")
             }
+            // Only connections, which carry IPFIX alone, do not know these.
+            Cause::Unreadable { fault: Fault::UnknownVersion, version: version @ (1 | 5 | 7 | 9) } => {
+                write!(
+                    f,
+                    "unreadable: NetFlow v{version} is not taken over TCP, send it by UDP or send IPFIX"
+                )
+            }
             Cause::Unreadable { fault: Fault::UnknownVersion, version } => {
                 write!(f, "unreadable: version {version} is of no protocol known")
             }

@@ -59,8 +59,8 @@ pub enum Fault {
     /// More fields than the cap, more of them without bytes, or records longer than a datagram can be.
     #[error("the template is over the limits")]
     LargeTemplate,
-    /// An options template whose scope is empty or reaches past its fields.
-    #[error("the options template's scope does not fit its fields")]
+    /// An IPFIX options template without scope fields (RFC 7011 3.4.2.2), or with more of them than fields.
+    #[error("the options template has no scope fields, or more of them than fields")]
     Scope,
     /// A template that is new or changed, from an address that has told too many of those.
     #[error("the exporter tells more new or changed templates than it may")]

@@ -5,6 +5,7 @@
 //!                              8 sequence (counts data records)   12 observation domain
 //! template set, id 2           0 template id    2 field count    fields
 //! options template set, id 3   0 template id    2 field count    4 scope field count    fields
+//! ... with no fields           0 template id    2 field count = 0    withdraws; some write 4 scope field count = 0 too
 //! field                        0 element, high bit: enterprise   2 length   4 enterprise number if so
 //! data set, id = template id   records, padding
 //! ```
@@ -147,6 +148,9 @@ fn templates(
             break; // padding
         }
         if count == 0 {
+            if options {
+                skip_scope_count(&mut cursor);
+            }
             withdraw(decoder, &key, options, id, output);
             continue;
         }
@@ -195,6 +199,14 @@ fn field(cursor: &mut Cursor<'_>) -> Result<Field, Short> {
     let width = cursor.u16()?;
     let enterprise = if element & ENTERPRISE_BIT == 0 { 0 } else { cursor.u32()? };
     Ok(Field { enterprise, element: element & !ENTERPRISE_BIT, width })
+}
+
+/// Goes past the count of scopes that some exporters write in a withdrawal too: no template has the id 0.
+fn skip_scope_count(cursor: &mut Cursor<'_>) {
+    let mut behind = *cursor;
+    if behind.u16() == Ok(0) {
+        *cursor = behind;
+    }
 }
 
 /// A template of no fields withdraws (RFC 7011 8.1): that id, or with the set's own id all of its kind.

@@ -7,13 +7,16 @@
 //! |---|---|
 //! | a rate: 34, 50, (305 + 306) / 305, 310 / 309, the first that is there and not 0 | by what comes next |
 //! | ... and a sampler's id: 48, 302 | the sampler's |
+//! | a sampler's id and an interface, with or without a rate | which sampler is on the interface |
+//! | ... the id is 0, and no sampler 0 was told | that none is |
 //! | ... else an interface: 10, 14, NetFlow v9's scope Interface | the interface's |
 //! | ... else | of what the scope says: the system, or a part of it such as a line card |
 //! | 160 | when the exporter started |
 //! | 82, 83, and an interface | its name and description |
 //!
-//! Numbers may have any width up to 8 bytes; 0 and empty text tell nothing. What is told replaces what was told of the
-//! same thing; when there are too many things, new ones are refused, and counted.
+//! Numbers may have any width up to 8 bytes; 0 and empty text tell nothing, but for a rate: where the fields for it
+//! are 0, the rate told before is taken back. What is told replaces what was told of the same thing; when there are too
+//! many things, new ones are refused, and counted.
 
 use crate::flow::list::take_value;
 use crate::flow::{Field, Layout};
@@ -21,7 +24,7 @@ use std::collections::BTreeMap;
 
 /// Samplers of one domain.
 const MOST_SAMPLERS: usize = 256;
-/// Interfaces of one domain; names and rates are counted apart.
+/// Interfaces of one domain; names, rates and samplers are counted apart.
 const MOST_INTERFACES: usize = 8_192;
 /// Parts of one domain's system with a rate.
 const MOST_PARTS: usize = 64;
@@ -41,6 +44,8 @@ pub struct DomainState {
     pub samplers: BTreeMap<u64, u32>,
     /// Sampling rates by interface.
     pub interface_rates: BTreeMap<u32, u32>,
+    /// Ids of samplers by the interface that they are bound to; their rates, if told, are among those of samplers.
+    pub interface_samplers: BTreeMap<u32, u64>,
     /// Sampling rates of the system or parts of it, by a number made of their scope.
     pub rates: BTreeMap<u64, u32>,
     /// When the exporter started, in milliseconds since 1970; 0 if it did not tell.
@@ -80,10 +85,18 @@ pub(super) struct Outcome {
     pub(super) refused: bool,
 }
 
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.changed |= other.changed;
+        self.sampling_changed |= other.sampling_changed;
+        self.refused |= other.refused;
+    }
+}
+
 impl DomainState {
     /// What it counts against the limit of the table of domains.
     pub(super) fn cost(&self) -> usize {
-        let rates = self.samplers.len() + self.interface_rates.len() + self.rates.len();
+        let rates = self.rate_count() + self.interface_samplers.len();
         rates * RATE_COST + self.interfaces.values().map(InterfaceText::cost).sum::<usize>()
     }
 
@@ -92,39 +105,54 @@ impl DomainState {
         self.samplers.len() + self.interface_rates.len() + self.rates.len()
     }
 
+    /// Have interfaces rates or samplers of their own, so that what samplers have is not everyone's?
+    pub(super) fn is_by_interface(&self) -> bool {
+        !self.interface_rates.is_empty() || !self.interface_samplers.is_empty()
+    }
+
+    /// How many things it has told, beside the time of the start.
+    fn len(&self) -> usize {
+        self.rate_count() + self.interface_samplers.len() + self.interfaces.len()
+    }
+
     /// Takes out what no record could have told: how many things that were.
     pub(super) fn check(&mut self) -> usize {
         let names = |text: &InterfaceText| {
             let texts = [&text.name, &text.description];
             texts.iter().all(|text| text.len() <= MOST_TEXT) && texts.iter().any(|text| !text.is_empty())
         };
-        let before = self.rate_count() + self.interfaces.len();
+        let before = self.len();
         check(&mut self.samplers, MOST_SAMPLERS, |rate| *rate != 0);
         check(&mut self.interface_rates, MOST_INTERFACES, |rate| *rate != 0);
+        self.interface_samplers.remove(&0);
+        check(&mut self.interface_samplers, MOST_INTERFACES, |_| true);
         check(&mut self.rates, MOST_PARTS, |rate| *rate != 0);
         check(&mut self.interfaces, MOST_INTERFACES, names);
-        before - self.rate_count() - self.interfaces.len()
+        before - self.len()
     }
 
     /// Takes over what a record told, and keeps `cost` what [`DomainState::cost`] gives.
     fn tell(&mut self, told: &Told<'_>, cost: &mut usize) -> Outcome {
-        let rate = told.rate();
-        let mut outcome = match (rate, told.sampler, told.interface) {
-            (None, ..) => Outcome::default(),
-            (Some(rate), Some(sampler), _) => put(&mut self.samplers, MOST_SAMPLERS, sampler, rate, cost),
-            (Some(rate), None, Some(interface)) => {
-                put(&mut self.interface_rates, MOST_INTERFACES, interface, rate, cost)
-            }
-            (Some(rate), None, None) => put(&mut self.rates, MOST_PARTS, told.scope.0, rate, cost),
+        let mut outcome = match told.change() {
+            None => Outcome::default(),
+            Some(rate) => match (told.sampler, told.interface) {
+                (Some(sampler), _) => set(&mut self.samplers, MOST_SAMPLERS, sampler, rate, cost),
+                (None, Some(interface)) => {
+                    set(&mut self.interface_rates, MOST_INTERFACES, interface, rate, cost)
+                }
+                (None, None) => set(&mut self.rates, MOST_PARTS, told.scope.0, rate, cost),
+            },
         };
+        if let (Some(sampler), Some(interface)) = (told.sampler, told.interface) {
+            let id = Some(sampler).filter(|id| *id != 0 || self.samplers.contains_key(id));
+            outcome.add(set(&mut self.interface_samplers, MOST_INTERFACES, interface, id, cost));
+        }
         if told.boot != 0 && told.boot != self.boot_time {
             self.boot_time = told.boot;
             (outcome.changed, outcome.sampling_changed) = (true, true);
         }
         if let Some(interface) = told.interface {
-            let named = self.name(interface, told, cost);
-            outcome.changed |= named.changed;
-            outcome.refused |= named.refused;
+            outcome.add(self.name(interface, told, cost));
         }
         outcome
     }
@@ -164,17 +192,29 @@ fn check<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize, is_sound: impl Fn(&V)
     });
 }
 
-fn put<K: Ord>(map: &mut BTreeMap<K, u32>, most: usize, key: K, rate: u32, cost: &mut usize) -> Outcome {
+/// Puts in what was told for the key, or takes out what it had.
+fn set<K: Ord, V: PartialEq>(
+    map: &mut BTreeMap<K, V>,
+    most: usize,
+    key: K,
+    told: Option<V>,
+    cost: &mut usize,
+) -> Outcome {
+    let Some(value) = told else {
+        let changed = map.remove(&key).is_some();
+        *cost = cost.saturating_sub(if changed { RATE_COST } else { 0 });
+        return Outcome { changed, sampling_changed: changed, refused: false };
+    };
     let is_full = map.len() >= most;
     if let Some(known) = map.get_mut(&key) {
-        let changed = *known != rate;
-        *known = rate;
+        let changed = *known != value;
+        *known = value;
         return Outcome { changed, sampling_changed: changed, refused: false };
     }
     if is_full {
         return Outcome { refused: true, ..Outcome::default() };
     }
-    map.insert(key, rate);
+    map.insert(key, value);
     *cost += RATE_COST;
     Outcome { changed: true, sampling_changed: true, refused: false }
 }
@@ -240,7 +280,13 @@ impl Role {
         }
     }
 
-    /// Does a template with this field tell anything?
+    /// Is there no rate where this is 0?
+    fn is_of_rate(self) -> bool {
+        use Role::{Interval, PacketInterval, Population, RandomInterval, Size};
+        matches!(self, Interval | RandomInterval | PacketInterval | Size | Population)
+    }
+
+    /// Does a template with this field tell anything, whatever its others are?
     fn tells(self) -> bool {
         !matches!(self, Role::Other | Role::Scope(_) | Role::Sampler | Role::Interface)
     }
@@ -266,7 +312,8 @@ impl Reader {
             }
         });
         let roles: Vec<Role> = roles.collect();
-        roles.iter().any(|role| role.tells()).then_some(Reader { roles, is_v9 })
+        let binds = roles.contains(&Role::Sampler) && roles.contains(&Role::Interface);
+        (binds || roles.iter().any(|role| role.tells())).then_some(Reader { roles, is_v9 })
     }
 
     /// Takes over what the record in `row` tells; keeps `cost` the state's.
@@ -298,6 +345,8 @@ struct Told<'a> {
     packet_space: u64,
     /// There is a field for the space, be it 0.
     tells_space: bool,
+    /// A field for a rate is there, and 0.
+    tells_no_rate: bool,
     size: u64,
     population: u64,
     boot: u64,
@@ -338,7 +387,14 @@ impl<'a> Told<'a> {
         };
         if *slot == 0 {
             *slot = told().unwrap_or(0);
+            self.tells_no_rate |= role.is_of_rate() && number(value) == Some(0);
         }
+    }
+
+    /// What the record says of a rate: `Some(None)` takes back what was told before.
+    fn change(&self) -> Option<Option<u32>> {
+        let rate = self.rate();
+        (rate.is_some() || self.tells_no_rate).then_some(rate)
     }
 
     /// One packet in so many.

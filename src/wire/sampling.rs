@@ -5,13 +5,16 @@
 //! | the record | its rate |
 //! |---|---|
 //! | names a sampler: 48 or 302, not 0 | that sampler's, never another's |
-//! | names sampler 0, or has no such field | that told of sampler 0; else of its ingress interface (10); else of the system; else that of the samplers, as below |
+//! | names sampler 0, or has no such field | that told of sampler 0, if named; else of the sampler that is bound to its interface, or of that interface itself; else of the system; else that of the samplers, as below |
 //! | is subject to none of those | the datagram header's (NetFlow v5), else the one that the operator set for its address |
 //!
 //! Without a field for a sampler, the samplers' rate is the one that all of them have. With one that is 0 there must be
 //! a single sampler, and none may have been named by a record of the domain: some routers (Cisco 7600) write 0 for
 //! their only sampler, but where others are named, 0 says that the record was not sampled. Where interfaces have rates
-//! of their own, those without are not sampled either, and the samplers' rate is not theirs.
+//! or samplers of their own, those without are not sampled either, and the samplers' rate is not theirs.
+//!
+//! A record's interface is the one where its packets were seen: the ingress interface (10), but the egress interface
+//! (14) where the direction (61) is 1. One whose sampler's rate is not known has no other's, be it the system's.
 //!
 //! Several different rates of which none is meant more than another are none.
 //!
@@ -33,6 +36,9 @@ use std::net::IpAddr;
 /// Samplers of one address among which one is looked for that another domain has told; at an address with more, each
 /// domain has its own only.
 const MOST_SHARED: usize = 1_024;
+
+/// flowDirection (61) of a flow that was metered where it leaves.
+const EGRESS: u64 = 1;
 
 /// A sampling rate that the operator set for a network, for records whose rate is not known otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +123,9 @@ impl Rates {
     /// What one domain has told.
     fn of(state: &DomainState) -> Rates {
         let system = Agreed::of(state.rates.values().copied());
-        let samplers = match state.interface_rates.is_empty() {
-            true => Agreed::of(state.samplers.values().copied()),
-            false => Agreed::Several,
+        let samplers = match state.is_by_interface() {
+            false => Agreed::of(state.samplers.values().copied()),
+            true => Agreed::Several,
         };
         let only = if state.samplers.len() > 1 { Agreed::Several } else { samplers };
         let zero = Agreed::of(state.samplers.get(&0).copied()).or(system);
@@ -242,9 +248,9 @@ pub(super) struct Basis {
     set: u32,
     /// 0 if not told.
     boot_time: u64,
-    /// The domain has told rates of its own.
+    /// The domain has told rates of its own, or which samplers its interfaces have.
     has_own: bool,
-    /// Some interfaces have rates of their own.
+    /// Some interfaces have rates or samplers of their own.
     by_interface: bool,
 }
 
@@ -256,7 +262,8 @@ impl Basis {
         shared: Option<&Shared>,
         set: u32,
     ) -> Basis {
-        let has_own = own.is_some_and(|own| own.rate_count() > 0);
+        let by_interface = own.is_some_and(DomainState::is_by_interface);
+        let has_own = by_interface || own.is_some_and(|own| own.rate_count() > 0);
         let rates = match own.filter(|_| has_own) {
             Some(own) => Rates::of(own),
             None => shared.map(|shared| shared.rates(key)).unwrap_or_default(),
@@ -264,7 +271,6 @@ impl Basis {
         let own_boot = own.map_or(0, |own| own.boot_time);
         let boot_of_others = || shared.and_then(|shared| shared.boot_time(key).one()).unwrap_or(0);
         let boot_time = if own_boot != 0 { own_boot } else { boot_of_others() };
-        let by_interface = own.is_some_and(|own| !own.interface_rates.is_empty());
         Basis { rates, set, boot_time, has_own, by_interface }
     }
 
@@ -297,6 +303,8 @@ impl Basis {
 pub(super) struct SampledBy {
     sampler: Option<usize>,
     ingress: Option<usize>,
+    egress: Option<usize>,
+    direction: Option<usize>,
     /// They have fields for a rate of their own.
     pub(super) carries_rate: bool,
 }
@@ -311,8 +319,14 @@ impl SampledBy {
         SampledBy {
             sampler: place(&[48, 302]),
             ingress: place(&[10]),
+            egress: place(&[14]),
+            direction: place(&[61]),
             carries_rate: place(&[34]).is_some() || both(305, 306) || both(309, 310),
         }
+    }
+
+    fn names_interface(&self) -> bool {
+        self.ingress.is_some() || self.egress.is_some()
     }
 
     /// They have a field that names a sampler.
@@ -335,24 +349,28 @@ pub(super) struct ByRecord<'a> {
 impl ByRecord<'_> {
     /// Is there anything in the records that decides it?
     pub(super) fn is_needed(&self, by: &SampledBy) -> bool {
-        by.sampler.is_some() || (self.basis.by_interface && by.ingress.is_some())
+        by.sampler.is_some() || (self.basis.by_interface && by.names_interface())
     }
 
     /// The bytes that decide a record's rate: of its sampler and its interface.
     pub(super) fn deciding<'r>(&self, layout: &Layout, by: &SampledBy, row: &'r [u8]) -> [&'r [u8]; 2] {
-        let ingress = by.ingress.filter(|_| self.basis.by_interface);
-        [by.sampler, ingress]
-            .map(|place| place.and_then(|place| value(layout, row, place)).unwrap_or_default())
+        let of = |place: Option<usize>| place.and_then(|place| value(layout, row, place)).unwrap_or_default();
+        let interface = match self.basis.by_interface {
+            true if number(of(by.direction)) == Some(EGRESS) => of(by.egress),
+            true => of(by.ingress),
+            false => &[],
+        };
+        [of(by.sampler), interface]
     }
 
     /// Puts the rate that these bytes decide into the run.
-    pub(super) fn apply(&mut self, run: &mut Run, [sampler, ingress]: [&[u8]; 2]) {
+    pub(super) fn apply(&mut self, run: &mut Run, [sampler, interface]: [&[u8]; 2]) {
         let told = match number(sampler) {
             Some(id) if id != 0 => {
                 *self.names_samplers = true;
                 self.sampler(id)
             }
-            zero => self.of_interface(ingress, zero.is_some()),
+            zero => self.of_interface(interface, zero.is_some()),
         };
         self.basis.sample(run, told);
     }
@@ -365,12 +383,20 @@ impl ByRecord<'_> {
     }
 
     /// The rate of a record that names no sampler, or 0.
-    fn of_interface(&self, ingress: &[u8], is_zero: bool) -> Option<u32> {
+    fn of_interface(&self, interface: &[u8], is_zero: bool) -> Option<u32> {
         let own = self.own.filter(|_| self.basis.has_own);
         let zero = own.and_then(|own| own.samplers.get(&0)).filter(|_| is_zero);
-        let interface = number(ingress).and_then(|interface| u32::try_from(interface).ok());
-        let of_interface = || own?.interface_rates.get(&interface?);
-        let found = zero.or_else(of_interface).copied();
+        let interface = number(interface).and_then(|interface| u32::try_from(interface).ok());
+        let of_interface = || own?.interface_rates.get(&interface?).copied();
+        // Where others are named, 0 says that the record is not the sampler's that is on the interface.
+        let bound = || own?.interface_samplers.get(&interface?).filter(|_| !is_zero || !*self.names_samplers);
+        let found = match zero {
+            Some(zero) => Some(*zero),
+            None => match bound() {
+                Some(id) => return self.sampler(*id).or_else(of_interface),
+                None => of_interface(),
+            },
+        };
         found.or_else(|| match is_zero {
             true if *self.names_samplers => self.basis.rates.zero_beside_others.one(),
             true => self.basis.rates.zero.one(),

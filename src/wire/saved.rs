@@ -109,6 +109,7 @@ fn message(templates: Vec<state::Template>, told: &DomainState) -> state::Domain
         templates,
         samplers: told.samplers.iter().map(|(id, rate)| (*id, *rate)).collect(),
         interface_rates: told.interface_rates.iter().map(|(index, rate)| (*index, *rate)).collect(),
+        interface_samplers: told.interface_samplers.iter().map(|(index, id)| (*index, *id)).collect(),
         rates: told.rates.iter().map(|(scope, rate)| (*scope, *rate)).collect(),
         boot_time: told.boot_time,
         interfaces: told.interfaces.iter().map(interface).collect(),
@@ -155,6 +156,7 @@ fn told(body: state::Domain) -> DomainState {
     DomainState {
         samplers: body.samplers.into_iter().collect(),
         interface_rates: body.interface_rates.into_iter().collect(),
+        interface_samplers: body.interface_samplers.into_iter().collect(),
         rates: body.rates.into_iter().collect(),
         boot_time: body.boot_time,
         interfaces: body.interfaces.into_iter().map(interface).collect(),
@@ -221,6 +223,7 @@ mod tests {
         let mut told = DomainState { boot_time: 1_690_000_000_123, ..DomainState::default() };
         told.samplers.extend([(0, 100), (u64::MAX, u32::MAX)]);
         told.interface_rates.insert(7, 500);
+        told.interface_samplers.insert(8, u64::MAX);
         told.rates.insert(1 << 60, 1_000);
         let text = InterfaceText { name: "xe-0/0/1".into(), description: "übers Eck".into() };
         told.interfaces.insert(7, text);
@@ -307,6 +310,7 @@ mod tests {
             |index, name: &str| state::Interface { index, name: name.into(), ..Default::default() };
         let told = state::Domain {
             samplers: (1..=320).map(|id| (id, 100)).collect(),
+            interface_samplers: [(0, 1), (7, 1)].into(),
             rates: (1..=3).map(|scope| (scope, 0)).collect(),
             interfaces: vec![interface(1, &"x".repeat(257)), interface(2, ""), interface(3, "eth0")],
             ..Default::default()
@@ -314,7 +318,7 @@ mod tests {
         let templates = bad.iter().cloned().chain([good.clone()]).chain(bad.iter().cloned()).collect();
         let mut domains = Domains::new(Limits::default());
         let restored = restore(&mut domains, key(1), &sealed(&state::Domain { templates, ..told }));
-        assert_eq!(restored, Restored { templates: 1, refused: 2 * bad.len() + 64 + 3 + 2 });
+        assert_eq!(restored, Restored { templates: 1, refused: 2 * bad.len() + 64 + 3 + 2 + 1 });
         assert_eq!(domains.templates(), 1);
         let state = domains.peek(&key(1)).unwrap().state();
         assert_eq!((state.samplers.len(), state.rates.len(), state.interfaces.len()), (256, 0, 1));

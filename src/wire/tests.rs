@@ -235,6 +235,32 @@ fn two_exporters_with_one_id_are_never_mixed() {
     assert_eq!(layouts, [8, 1]);
 }
 
+/// RFC 7011 8.1 has four bytes for a withdrawal; some exporters write the count of scopes too, as in other options
+/// templates.
+#[test]
+fn options_templates_are_withdrawn_with_and_without_a_count_of_scopes() {
+    for set in [
+        "0003 0010 012c 0000 0000 012d 0000 0000",
+        "0003 000e 012c 0000 012d 0000 0000",
+        "0003 000e 012c 0000 0000 012d 0000",
+        "0003 000c 012c 0000 012d 0000",
+    ] {
+        let mut decoder = obedient();
+        let template =
+            "0003 0012 012c 0002 0001 0090 0004 0022 0004 0003 0012 012d 0002 0001 0090 0004 0022 0004";
+        let message = |sets: &str| {
+            let sets = hex(sets);
+            let length = (16 + sets.len() as u16).to_be_bytes();
+            [&hex("000a"), &length[..], &hex("65535580 00000007 00000063"), &sets].concat()
+        };
+        decode(&mut decoder, &message(template)).unwrap();
+        let got = decode(&mut decoder, &message(set)).unwrap();
+        assert_eq!((&got.withdrawn[..], &got.faults[..]), (&[(1, true); 2][..], &[][..]), "{set}");
+        let got = decode(&mut decoder, &message("012c 000c 00000000 00000064 012d 000c 00000000 00000064"));
+        assert_eq!(got.unwrap().held, 2, "{set}");
+    }
+}
+
 #[test]
 fn withdrawal_is_reported_and_obeyed_only_if_so_set() {
     let message = |sets: &str| {

@@ -98,6 +98,9 @@ fn what_cannot_be_read_is_told_while_it_is_news() {
         ..well()
     };
     assert_eq!(said(&unknown), ("unreadable: version 4660 is of no protocol known".into(), Weight::Wrong));
+    let over_tcp = Facts { version: 9, ..unknown.clone() };
+    let text = "unreadable: NetFlow v9 is not taken over TCP, send it by UDP or send IPFIX";
+    assert_eq!(said(&over_tcp), (text.into(), Weight::Wrong));
     let short = Facts { faults: vec![met(Fault::ShortHeader, 1, MINUTE)], ..unknown };
     assert_eq!(said(&short).0, "unreadable: the datagram ends inside its header");
 

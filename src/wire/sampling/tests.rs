@@ -105,6 +105,14 @@ impl Router {
         self.tell(from, &[self.system()], &[(34, 4)], &[[[0; 4], rate.to_be_bytes()].concat()]);
     }
 
+    /// Interfaces with the samplers on them, without a rate.
+    fn bind(&mut self, from: From, bindings: &[(u16, u16)]) {
+        let scope = if self.version == 9 { (2, 2) } else { (10, 2) };
+        let record = |(interface, id): &(u16, u16)| [interface.to_be_bytes(), id.to_be_bytes()].concat();
+        let records: Vec<_> = bindings.iter().map(record).collect();
+        self.tell(from, &[scope], &[(48, 2)], &records);
+    }
+
     /// Samplers with their rates, by 48 and 50.
     fn tell_samplers(&mut self, from: From, samplers: &[(u16, u32)]) {
         let record =
@@ -182,7 +190,7 @@ fn quirk_32_an_interval_alone_is_a_rate_and_0_is_none() {
         router.tell_system(HERE, 512);
         assert_eq!(router.plain(HERE), options(512));
         router.tell_system(HERE, 0);
-        assert_eq!(router.plain(HERE), options(512), "0 tells nothing");
+        assert_eq!(router.plain(HERE), UNKNOWN, "0 takes back what was told");
         router.tell_system(HERE, 1);
         assert_eq!(router.plain(HERE), options(1), "1 is a rate");
     });
@@ -268,6 +276,102 @@ fn quirk_37_rates_of_some_interfaces_are_not_the_others() {
         let got = router.data(HERE, &[1, 10], &[&[7, 5], &[7, 4]]);
         assert_eq!(got.rates, [options(50), options(200)]);
     }
+}
+
+#[test]
+fn quirk_37_a_sampler_bound_to_an_interface_is_not_the_others() {
+    both(|mut router| {
+        router.tell_samplers(HERE, &[(1, 100), (2, 200)]);
+        router.bind(HERE, &[(3, 1), (4, 2)]);
+        let rates = |router: &mut Router, interfaces: &[u8]| {
+            let records: Vec<[u8; 2]> = interfaces.iter().map(|interface| [7, *interface]).collect();
+            router.data(HERE, &[1, 10], &records.iter().map(|r| &r[..]).collect::<Vec<_>>()).rates
+        };
+        assert_eq!(rates(&mut router, &[3, 4, 5, 3]), [options(100), options(200), UNKNOWN, options(100)]);
+        assert_eq!(router.plain(HERE), UNKNOWN, "nothing says by which interface it came");
+        // Another sampler, none any more, and one that is not told yet.
+        router.bind(HERE, &[(3, 2), (4, 0), (5, 9)]);
+        assert_eq!(rates(&mut router, &[3, 4, 5]), [options(200), UNKNOWN, UNKNOWN]);
+        router.tell_samplers(HERE, &[(9, 900)]);
+        assert_eq!(rates(&mut router, &[3, 5]), [options(200), options(900)]);
+        router.tell_system(HERE, 50);
+        assert_eq!(rates(&mut router, &[3, 4]), [options(200), options(50)], "the system's is everyone's");
+        let got = router.data(HERE, &[1, 10, 48], &[&[7, 3, 1], &[7, 4, 9], &[7, 3, 8]]);
+        assert_eq!(got.rates, [options(100), options(900), UNKNOWN], "what a record names is its sampler");
+    });
+}
+
+#[test]
+fn quirk_37_the_only_sampler_bound_to_an_interface_is_not_the_others() {
+    both(|mut router| {
+        router.tell_samplers(HERE, &[(1, 100)]);
+        let records: [&[u8]; 2] = [&[7, 3], &[7, 5]];
+        assert_eq!(router.data(HERE, &[1, 10], &records).rates, [options(100), options(100)]);
+        router.bind(HERE, &[(3, 1)]);
+        assert_eq!(router.data(HERE, &[1, 10], &records).rates, [options(100), UNKNOWN]);
+        assert_eq!(router.named(HERE, &[0]), [UNKNOWN]);
+        router.bind(HERE, &[(3, 0)]);
+        assert_eq!(router.data(HERE, &[1, 10], &records).rates, [options(100), options(100)], "it is free");
+    });
+}
+
+#[test]
+fn quirk_37_a_binding_may_tell_the_sampler_s_rate_and_outlives_a_restart() {
+    both(|mut router| {
+        let scope = if router.version == 9 { (2, 2) } else { (10, 2) };
+        router.tell(HERE, &[scope], &[(302, 1), (34, 2)], &[vec![0, 3, 1, 0, 100]]);
+        let records: [&[u8]; 2] = [&[7, 3], &[7, 5]];
+        assert_eq!(router.data(HERE, &[1, 10], &records).rates, [options(100), UNKNOWN]);
+        let key = router.key(HERE);
+        let saved = router.decoder.saved(&key).unwrap();
+        let mut again = Router::new(router.version);
+        assert_eq!(again.decoder.restore(key, &saved).refused, 0);
+        assert_eq!(again.data(HERE, &[1, 10], &records).rates, [options(100), UNKNOWN]);
+    });
+}
+
+#[test]
+fn quirk_37_flows_metered_at_egress_are_sampled_where_they_leave() {
+    both(|mut router| {
+        router.tell_samplers(HERE, &[(1, 100), (2, 200)]);
+        router.bind(HERE, &[(3, 1), (4, 2)]);
+        let records: [&[u8]; 5] =
+            [&[7, 3, 4, 0], &[7, 3, 4, 1], &[7, 3, 5, 1], &[7, 3, 4, 255], &[7, 5, 4, 0]];
+        let got = router.data(HERE, &[1, 10, 14, 61], &records);
+        assert_eq!(got.rates, [options(100), options(200), UNKNOWN, options(100), UNKNOWN]);
+        let got = router.data(HERE, &[1, 61, 14], &[&[7, 1, 3], &[7, 0, 3]]);
+        assert_eq!(got.rates, [options(100), UNKNOWN]);
+    });
+}
+
+#[test]
+fn quirk_34_a_bound_sampler_s_rate_may_be_told_by_another_domain() {
+    both(|mut router| {
+        router.tell_samplers((2055, 256), &[(1, 100)]);
+        router.bind((2055, 0), &[(3, 1)]);
+        let got = router.data((2055, 0), &[1, 10], &[&[7, 3], &[7, 5]]);
+        assert_eq!(got.rates, [options(100), UNKNOWN]);
+    });
+}
+
+#[test]
+fn an_interval_of_0_takes_back_the_rate_it_was_told_of() {
+    both(|mut router| {
+        router.tell_samplers(HERE, &[(1, 100), (2, 200)]);
+        router.tell_samplers(HERE, &[(1, 0)]);
+        assert_eq!(router.named(HERE, &[1, 2]), [UNKNOWN, options(200)]);
+        let (system, interface) = (router.system(), if router.version == 9 { (2, 1) } else { (10, 1) });
+        router.tell(HERE, &[interface], &[(34, 1)], &[vec![3, 9], vec![4, 8]]);
+        router.tell(HERE, &[interface], &[(34, 1)], &[vec![3, 0]]);
+        assert_eq!(router.data(HERE, &[1, 10], &[&[7, 3], &[7, 4]]).rates, [UNKNOWN, options(8)]);
+        let spaced = |interval, space| vec![0, 0, 0, 0, interval, space];
+        router.tell(HERE, &[system], &[(305, 1), (306, 1)], &[spaced(1, 9)]);
+        assert_eq!(router.plain(HERE), options(10));
+        router.tell(HERE, &[system], &[(305, 1), (306, 1)], &[spaced(0, 0)]);
+        assert_eq!(router.plain(HERE), UNKNOWN);
+        router.tell(HERE, &[system], &[(34, 1), (50, 1)], &[spaced(0, 9)]);
+        assert_eq!(router.plain(HERE), options(9), "one of its fields tells a rate");
+    });
 }
 
 #[test]
