@@ -86,6 +86,31 @@ fn every_fault_has_its_counter() {
     assert_eq!(labels, counters);
 }
 
+/// An IPFIX message of these sets, each an id and its content.
+fn ipfix(sets: &[(u16, &[u8])]) -> Vec<u8> {
+    let set = |(id, content): &(u16, &[u8])| {
+        [&id.to_be_bytes()[..], &(4 + content.len() as u16).to_be_bytes(), content].concat()
+    };
+    let sets: Vec<u8> = sets.iter().flat_map(set).collect();
+    [&[0, 10][..], &(16 + sets.len() as u16).to_be_bytes(), &[0; 12], &sets].concat()
+}
+
+/// RFC 6313: the values of such a list stay octets, and that is not silent.
+#[test]
+fn a_list_whose_template_comes_later_is_counted() {
+    let mut bench = Bench::new(Admission::default());
+    // Template 256: a subTemplateList of variable length; its record: allOf template 300, one byte.
+    let outer: (u16, &[u8]) = (2, &[1, 0, 0, 1, 1, 36, 255, 255]);
+    let data: (u16, &[u8]) = (256, &[4, 3, 1, 44, 9]);
+    let inner: (u16, &[u8]) = (2, &[1, 44, 0, 1, 0, 4, 0, 1]);
+    bench.send([10, 1, 2, 3], &ipfix(&[outer, data]));
+    assert_eq!(bench.metrics.list_templates_unknown.get(), 1);
+    bench.send([10, 1, 2, 3], &ipfix(&[data, inner, data]));
+    assert_eq!(bench.metrics.list_templates_unknown.get(), 2, "the last is read");
+    assert_eq!(bench.metrics.records_decoded.get(), 3);
+    bench.assert_ledger();
+}
+
 #[test]
 fn who_is_not_allowed_is_counted_and_not_read() {
     let allow = Networks::new(&["10.0.0.0/8".parse().unwrap()]);
