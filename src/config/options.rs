@@ -284,6 +284,22 @@ pub const OPTIONS: &[Row] = &[
         .of(Proxy)
         .live(),
     row("uplink.max_rate", Rate { min: 10 * KIB }, Off("no limit"), "the most that is sent").of(Proxy).live(),
+    row(
+        "uplink.fresh_after",
+        Span { min_ms: SECOND, max_ms: DAY },
+        Is("60s"),
+        "age of the backlog, on connecting, at which fresh batches go beside it with at least half of the window",
+    )
+    .of(Proxy)
+    .live(),
+    row(
+        "uplink.max_connection_age",
+        Span { min_ms: SECOND, max_ms: 366 * DAY },
+        Is("4h"),
+        "age, give or take a fifth, at which a connection gives way to a new one, which is made before it ends",
+    )
+    .of(Proxy)
+    .live(),
     row("spool.dir", Path, Is("spool"), "where batches lie until they are acknowledged").of(Proxy),
     row(
         "spool.max_bytes",

@@ -57,6 +57,8 @@ impl Proxy {
             ("decode.sampling", a.decode != b.decode),
             ("uplink.endpoint", a.uplink.endpoints != b.uplink.endpoints),
             ("uplink.max_rate", a.uplink.max_rate != b.uplink.max_rate),
+            ("uplink.fresh_after", a.uplink.fresh_after != b.uplink.fresh_after),
+            ("uplink.max_connection_age", a.uplink.max_connection_age != b.uplink.max_connection_age),
             ("tls.ca", a.tls.ca != b.tls.ca),
             ("tls.cert", a.tls.cert != b.tls.cert),
             ("tls.key", a.tls.key != b.tls.key),
@@ -122,6 +124,10 @@ pub struct Uplink {
     pub endpoints: Vec<Uri>,
     /// The most that is sent, in bytes per second.
     pub max_rate: Option<u64>,
+    /// The age of the backlog at which fresh batches go beside it.
+    pub fresh_after: Duration,
+    /// The age at which a connection gives way to another, give or take a fifth.
+    pub max_connection_age: Duration,
 }
 
 /// Where batches wait.
@@ -236,13 +242,20 @@ fn distinct(fields: &mut Fields, lists: &[(&'static str, &[SocketAddr])]) {
 fn uplink(fields: &mut Fields) -> Option<Uplink> {
     let endpoints = fields.endpoints("uplink.endpoint");
     let max_rate = fields.rate("uplink.max_rate");
+    let fresh_after = fields.span("uplink.fresh_after");
+    let max_connection_age = fields.span("uplink.max_connection_age");
     let endpoints = endpoints?;
     let twice =
         endpoints.iter().enumerate().find(|(place, uri)| endpoints.iter().take(*place).any(|e| e == *uri));
     if let Some((_, uri)) = twice {
         fields.refuse("uplink.endpoint", format!("names {uri} twice"), "each endpoint once");
     }
-    Some(Uplink { endpoints, max_rate: max_rate? })
+    Some(Uplink {
+        endpoints,
+        max_rate: max_rate?,
+        fresh_after: fresh_after?,
+        max_connection_age: max_connection_age?,
+    })
 }
 
 fn spool(fields: &mut Fields) -> Option<Spool> {

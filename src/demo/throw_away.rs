@@ -107,7 +107,12 @@ impl ThrowAway {
             },
             limit: Limit::default(),
             decode: Decode::default(),
-            uplink: Uplink { endpoints: vec![endpoint], max_rate: None },
+            uplink: Uplink {
+                endpoints: vec![endpoint],
+                max_rate: None,
+                fresh_after: Duration::from_secs(60),
+                max_connection_age: Duration::from_secs(4 * 3600),
+            },
             tls: self.proxy.clone(),
             spool: Spool {
                 dir: self.path().join("spool"),

@@ -454,7 +454,13 @@ fn admission_rules(of: &config::Proxy) -> Admission {
 }
 
 fn live(uplink: &config::Uplink, tls: Arc<tls::ClientConfig>) -> uplink::Live {
-    uplink::Live { endpoints: uplink.endpoints.clone(), max_rate: uplink.max_rate, tls }
+    uplink::Live {
+        endpoints: uplink.endpoints.clone(),
+        max_rate: uplink.max_rate,
+        fresh_after: uplink.fresh_after,
+        max_connection_age: uplink.max_connection_age,
+        tls,
+    }
 }
 
 /// Where the first shard listens, which is where all do: (decoded, unread).

@@ -4,13 +4,16 @@ use super::connect::{Connection, Death};
 use super::link::now_ms;
 use super::rate::Limit;
 use super::session::{End, Facts, Output, Session};
+use super::succession::Signals;
 use super::{Live, Uplink};
 use crate::proto::client_message::Message;
 use crate::proto::forward_client::ForwardClient;
 use crate::proto::{ClientMessage, ServerMessage};
 use crate::spool::{Fetched, LaneId, ReadError, Spool};
+use crate::tls::Negotiated;
 use bytes::Bytes;
 use http::Uri;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -33,7 +36,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The session's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a collector that is no longer configured may take to ack what is in flight.
+/// How long a collector that we leave may take to ack what is in flight, and how long we wait for a successor
+/// before we leave one that is no longer configured.
 const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 /// How a connection ended.
@@ -54,9 +58,18 @@ type Fetching = JoinHandle<(LaneId, u64, Result<Fetched, ReadError>)>;
 /// One connection's machinery.
 #[derive(Debug)]
 pub(super) struct Drive<'a> {
-    uplink: &'a mut Uplink,
+    uplink: &'a Uplink,
     session: Session,
     endpoint: &'a Uri,
+    signals: &'a Signals,
+    at: SocketAddr,
+    negotiated: Negotiated,
+    /// It is our turn and lanes are opened: what is shown of the link is about us.
+    leads: bool,
+    /// When another connection should take our place.
+    old_at: Option<Instant>,
+    /// When to go even without a successor; set once the endpoint is no longer configured.
+    leave_at: Option<Instant>,
     /// `None` once the stream takes no more.
     outgoing: Option<mpsc::Sender<ClientMessage>>,
     /// What the stream had no room for yet.
@@ -76,9 +89,10 @@ pub(super) struct Drive<'a> {
 impl<'a> Drive<'a> {
     /// From Hello to the end.
     pub(super) async fn run(
-        uplink: &'a mut Uplink,
+        uplink: &'a Uplink,
         connection: Connection,
         endpoint: &'a Uri,
+        signals: &'a Signals,
         stop: &CancellationToken,
     ) -> Ended {
         let Connection { channel, at, negotiated, death } = connection;
@@ -86,7 +100,7 @@ impl<'a> Drive<'a> {
         // Before the session looks at the lanes: what is written after that must be heard of, also when the
         // collector is slow to answer.
         let grown = uplink.parts.spool.subscribe();
-        let mut drive = Self::new(uplink, endpoint, outgoing);
+        let mut drive = Self::new(uplink, (endpoint, at, negotiated), signals, outgoing);
         // A collector may answer the call only when it has read our Hello.
         drive.send_hello();
         let mut client = ForwardClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -96,11 +110,6 @@ impl<'a> Drive<'a> {
             Ok(Err(status)) => return Ended::Failed(explain(&status, &death)),
             Err(_) => return Ended::Failed("the collector did not answer the call in time".to_owned()),
         };
-        drive.uplink.parts.link.send_modify(|link| {
-            link.address = Some(at.to_string());
-            link.tls = Some(negotiated.version);
-            link.key_exchange = Some(negotiated.key_exchange.clone());
-        });
         let ended = drive.go(&mut incoming, grown, &death, stop).await;
         drive.outgoing = None;
         if matches!(ended, Ended::Finished | Ended::Left) {
@@ -111,7 +120,12 @@ impl<'a> Drive<'a> {
         ended
     }
 
-    fn new(uplink: &'a mut Uplink, endpoint: &'a Uri, outgoing: mpsc::Sender<ClientMessage>) -> Self {
+    fn new(
+        uplink: &'a Uplink,
+        (endpoint, at, negotiated): (&'a Uri, SocketAddr, Negotiated),
+        signals: &'a Signals,
+        outgoing: mpsc::Sender<ClientMessage>,
+    ) -> Self {
         let spool = &uplink.parts.spool;
         let facts = Facts {
             instance: uplink.parts.instance,
@@ -129,6 +143,12 @@ impl<'a> Drive<'a> {
             max_rate,
             uplink,
             endpoint,
+            signals,
+            at,
+            negotiated,
+            leads: false,
+            old_at: None,
+            leave_at: None,
             outgoing: Some(outgoing),
             waiting: None,
             fetching: None,
@@ -157,6 +177,9 @@ impl<'a> Drive<'a> {
             if let Some(ended) = self.pump().await {
                 return ended;
             }
+            if self.session.is_leaving() {
+                self.signals.is_leaving.cancel();
+            }
             tokio::select! {
                 message = incoming.message() => match message {
                     Ok(Some(message)) => self.session.received(message, Instant::now()),
@@ -176,7 +199,12 @@ impl<'a> Drive<'a> {
                 Ok(()) = grown.changed() => self.session.grown(*grown.borrow_and_update()),
                 () = tokio::time::sleep(self.pause.unwrap_or_default()), if self.pause.is_some() => self.pause = None,
                 _ = ticks.tick() => self.tick().await,
-                () = stop.cancelled(), if self.drain_until.is_none() => {
+                () = self.signals.turn.cancelled(), if self.waits_for_turn() => self.take_turn().await,
+                () = self.signals.leave.cancelled(), if !self.session.is_leaving() => {
+                    let now = Instant::now();
+                    self.session.leave(now + LEAVE_TIME, now);
+                }
+                () = stop.cancelled(), if self.leads && self.drain_until.is_none() => {
                     let now = Instant::now();
                     self.drain_until = Some(now + self.uplink.parts.drain_time);
                     self.session.lanes(self.uplink.parts.spool.lanes(), now);
@@ -238,7 +266,8 @@ impl<'a> Drive<'a> {
             if let Some(limit) = &mut self.limit {
                 limit.charge(batch.payload.len());
             }
-            let sent = self.uplink.sent.entry(lane).or_default();
+            let mut memory = self.uplink.memory();
+            let sent = memory.sent.entry(lane).or_default();
             *sent = seq.max(*sent);
         }
         self.session.fetched(lane, seq, fetched, Instant::now());
@@ -284,7 +313,13 @@ impl<'a> Drive<'a> {
         if self.session.is_heartbeat_due(now) {
             self.heartbeat(now).await;
         }
-        self.show();
+        if self.leads {
+            self.uplink.memory().store.seen(now);
+            self.show();
+        }
+        if self.old_at.is_some_and(|at| now >= at) {
+            self.signals.is_old.cancel();
+        }
     }
 
     /// What the operator has changed.
@@ -293,8 +328,12 @@ impl<'a> Drive<'a> {
             self.max_rate = live.max_rate;
             self.limit = live.max_rate.and_then(|rate| Limit::new(rate, now));
         }
-        if !live.endpoints.contains(self.endpoint) && !self.session.is_leaving() {
-            self.session.leave(now + LEAVE_TIME, now);
+        if !live.endpoints.contains(self.endpoint) {
+            self.signals.is_leaving.cancel();
+            let leave_at = *self.leave_at.get_or_insert(now + LEAVE_TIME);
+            if now >= leave_at && !self.session.is_leaving() {
+                self.session.leave(now + LEAVE_TIME, now);
+            }
         }
     }
 
@@ -303,8 +342,7 @@ impl<'a> Drive<'a> {
             Some((lane, seq)) => waited(&self.uplink.parts.spool, lane, seq).await,
             None => None,
         };
-        let oldest_ms = oldest.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        self.uplink.parts.link.send_modify(|link| link.oldest_unsent_ms = oldest_ms);
+        self.uplink.show_age(oldest);
         self.session.heartbeat(self.uplink.parts.totals.read(), oldest, now);
     }
 

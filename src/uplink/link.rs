@@ -27,7 +27,8 @@ pub struct Link {
     pub in_flight: Load,
     /// The collector's window.
     pub window: Load,
-    /// How long the oldest batch that is not sent yet has waited, in milliseconds, as of the last heartbeat.
+    /// How long the oldest batch that is not sent yet has waited, in milliseconds; looked at
+    /// every few seconds.
     pub oldest_unsent_ms: Option<u64>,
 }
 

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub in_flight_batches: Gauge,
     /// Their payload's bytes.
     pub in_flight_bytes: Gauge,
+    /// How long the oldest batch that is not sent has waited.
+    pub oldest_unsent_seconds: Gauge,
     /// Batches acknowledged by a collector.
     pub committed_batches: Counter,
     /// Records in them.
@@ -70,6 +72,11 @@ impl Metrics {
             ("uplink_connected", "1 while a collector takes batches", &self.connected),
             ("uplink_in_flight_batches", "Batches sent and not acked", &self.in_flight_batches),
             ("uplink_in_flight_bytes", "Bytes of payload in them", &self.in_flight_bytes),
+            (
+                "uplink_oldest_unsent_seconds",
+                "How long the oldest batch that is not sent has waited",
+                &self.oldest_unsent_seconds,
+            ),
         ];
         for (name, help, gauge) in gauges {
             into.register(name, help, gauge.clone());

@@ -5,7 +5,7 @@
 //! spool <--acked-- session <------------------messages---- gRPC / HTTP/2 / TLS / TCP <== collector
 //! ```
 //!
-//! [`run`] keeps one connection: it tries the endpoints in turn and waits longer after each failure
+//! [`run`] keeps one connection, and two for the moment in which one follows the other: it tries the endpoints in turn and waits longer after each failure
 //! (`backoff`). What is sent and when is `session`'s; `drive` is its hands. A payload is never copied
 //! here: what is in flight is the spool's memory, counted. Batches that have left that memory are read from
 //! disk on a thread for blocking work; while nothing is behind, no thread is changed and no timer is set.
@@ -15,9 +15,11 @@
 //! | there is no connection, or it breaks | `random(0, min(60 s, 0.5 s * 2^n))` of waiting, the next endpoint; what is not acked is sent again |
 //! | the collector refuses three batches in a row | nothing more is set aside; the same batch again after a minute, and an alarm |
 //! | the collector shows another mark store than before | it is left; after 10 minutes in which no endpoint has shown the old one, the new one is taken |
-//! | the oldest batch has waited for a minute when a collector welcomes us | the writer begins another lane, so that fresh batches do not wait behind it |
+//! | the oldest batch has waited for `fresh_after` when a collector welcomes us | the writer begins another lane, so that fresh batches do not wait behind it |
+//! | a connection is as old as `max_connection_age`, give or take a fifth | the next one is made before it ends (`succession`) |
+//! | the collector asks to end the connection | what is in flight is acked, and the next endpoint takes over |
 //! | certificates are replaced while the process runs | the next connection uses them |
-//! | the endpoint is no longer configured | goodbye to it, the next one |
+//! | the endpoint is no longer configured | the same |
 //! | we stop | what the spool still has is sent, for `drain_time` at most; then Bye. What is not acked stays in the spool |
 
 mod backoff;
@@ -27,6 +29,8 @@ mod link;
 mod metrics;
 mod rate;
 pub mod session;
+mod store;
+mod succession;
 
 pub use link::{Link, State};
 pub use metrics::{Metrics, Traffic};
@@ -36,12 +40,12 @@ use crate::spool::{LaneId, Spool};
 use crate::tls::ClientConfig;
 use arc_swap::ArcSwap;
 use backoff::Backoff;
-use drive::{Drive, Ended};
 use http::Uri;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use store::StoreWatch;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +53,8 @@ use tokio_util::sync::CancellationToken;
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// A connection that held for so long worked, also if nothing was acked on it.
 const WORKED_AFTER: Duration = Duration::from_secs(60);
+/// Between two looks at the age of the backlog while there is no connection.
+const AGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Beyond `drain_time`: for the goodbye.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
 
@@ -59,6 +65,10 @@ pub struct Live {
     pub endpoints: Vec<Uri>,
     /// The most payload that is sent, in bytes per second.
     pub max_rate: Option<u64>,
+    /// The age of the backlog at which fresh batches go beside it.
+    pub fresh_after: Duration,
+    /// The age at which a connection gives way to another, give or take a fifth.
+    pub max_connection_age: Duration,
     /// Our certificate, and whom we trust; from [`crate::tls::load_client`].
     pub tls: Arc<ClientConfig>,
 }
@@ -107,13 +117,16 @@ pub struct Parts {
 /// [`Parts::drain_time`] at most.
 pub async fn run(parts: Parts, stop: CancellationToken) {
     let link = parts.link.clone();
+    let uplink = Uplink::new(parts);
+    let parts = &uplink.parts;
     let last = parts.drain_time.saturating_add(GOODBYE_TIME);
     let cut = async {
         stop.cancelled().await;
         tokio::time::sleep(last).await;
     };
     tokio::select! {
-        () = Uplink::new(parts).keep_connected(&stop) => {}
+        () = uplink.keep_connected(&stop) => {}
+        () = uplink.keep_age_shown() => {}
         () = cut => tracing::warn!("The uplink was cut off at its deadline; the rest stays in the spool"),
     }
     link.send_modify(|link| link.turn(State::Stopped));
@@ -123,76 +136,47 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
 #[derive(Debug)]
 struct Uplink {
     parts: Parts,
+    memory: Mutex<Memory>,
+}
+
+/// What connections learn for those after them.
+#[derive(Debug)]
+struct Memory {
     backoff: Backoff,
     /// The highest number of each lane that this process has sent: what of it is acked unseen is counted.
     sent: HashMap<LaneId, u64>,
-    /// When an endpoint last showed the mark store that the spool knows.
-    store_seen_at: Instant,
+    store: StoreWatch,
 }
 
 impl Uplink {
     fn new(parts: Parts) -> Self {
-        Self { parts, backoff: Backoff::default(), sent: HashMap::new(), store_seen_at: Instant::now() }
+        let (backoff, sent) = (Backoff::default(), HashMap::new());
+        let memory = Memory { backoff, sent, store: StoreWatch::new(Instant::now()) };
+        Self { parts, memory: Mutex::new(memory) }
     }
 
-    async fn keep_connected(mut self, stop: &CancellationToken) {
-        for turn in 0_usize.. {
-            let live = self.parts.live.load_full();
-            let Some(endpoint) = turn.checked_rem(live.endpoints.len()).and_then(|n| live.endpoints.get(n))
-            else {
-                return;
-            };
-            let last = stop.is_cancelled();
-            let ended = self.attempt(endpoint, &live, stop).await;
-            let wait = match ended {
-                Ended::Finished => return,
-                Ended::Left => self.backoff.failed(rand::random()),
-                Ended::Failed(reason) => self.failed(endpoint, reason),
-                Ended::Refused(reason) => {
-                    self.alarm(&reason);
-                    self.failed(endpoint, reason).max(REFUSED_WAIT)
-                }
-            };
-            if last || (stop.is_cancelled() && self.is_delivered()) {
-                return;
-            }
-            tracing::debug!(?wait, "Next attempt");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => if self.is_delivered() { return },
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Nothing here can leave it half changed, so a panic elsewhere does not spoil it.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows how long the oldest batch has waited, also while there is no connection that could say it better.
+    async fn keep_age_shown(&self) {
+        loop {
+            tokio::time::sleep(AGE_INTERVAL).await;
+            if self.parts.metrics.connected.get() == 0 {
+                let since = self.parts.spool.usage().oldest_received;
+                let age = since.map(|since| Duration::from_millis(link::now_ms().saturating_sub(since)));
+                self.show_age(age);
             }
         }
     }
 
-    /// One connection, from its making to its end.
-    async fn attempt(&mut self, endpoint: &Uri, live: &Live, stop: &CancellationToken) -> Ended {
-        self.parts.link.send_modify(|link| {
-            link.turn(State::Connecting);
-            link.endpoint = endpoint.to_string();
-        });
-        match connect::connect(endpoint, live.tls.clone(), &self.parts.metrics.traffic).await {
-            Err(error) => Ended::Failed(error.to_string()),
-            Ok(connection) => {
-                let begun = Instant::now();
-                let ended = Drive::run(self, connection, endpoint, stop).await;
-                if begun.elapsed() >= WORKED_AFTER {
-                    self.backoff.worked();
-                }
-                self.parts.metrics.connected.set(0);
-                ended
-            }
-        }
-    }
-
-    fn failed(&mut self, endpoint: &Uri, reason: String) -> Duration {
-        let wait = self.backoff.failed(rand::random());
-        self.parts.metrics.failures.inc();
-        tracing::warn!(%endpoint, failures = self.backoff.failures(), "No link: {reason}");
-        self.parts.link.send_modify(|link| {
-            link.turn(State::BackingOff);
-            link.last_error = Some(reason);
-        });
-        wait
+    fn show_age(&self, oldest_unsent: Option<Duration>) {
+        let seconds = oldest_unsent.unwrap_or_default().as_secs();
+        self.parts.metrics.oldest_unsent_seconds.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let ms = oldest_unsent.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.parts.link.send_if_modified(|link| std::mem::replace(&mut link.oldest_unsent_ms, ms) != ms);
     }
 
     /// Shows what an operator should look at.

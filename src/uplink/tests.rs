@@ -128,7 +128,13 @@ impl Site {
         let mut settings = spool::Settings::new(self.path("spool"));
         settings.keep_free_bytes = Some(0);
         let (spool, writer, batches) = spool::open(settings, spool::Metrics::default()).unwrap();
-        let live = Live { endpoints, max_rate: None, tls: self.client_tls() };
+        let live = Live {
+            endpoints,
+            max_rate: None,
+            fresh_after: Duration::from_secs(60),
+            max_connection_age: Duration::from_secs(3600),
+            tls: self.client_tls(),
+        };
         let live = Arc::new(ArcSwap::from_pointee(live));
         let (link_in, link) = watch::channel(Link::new());
         let metrics = Metrics::default();
@@ -311,5 +317,99 @@ async fn a_limit_of_bytes_delivers_all_the_same() {
     proxy.put(0..100);
     proxy.end().await;
     assert_eq!(site.far.got(), (0..100).collect::<Vec<_>>());
+    collector.stop().await;
+}
+
+/// Another address for the same collector.
+async fn relay_to(collector: SocketAddr) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(collector).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    at
+}
+
+impl Proxy {
+    fn set(&self, change: impl FnOnce(&mut Live)) {
+        let mut live = Live::clone(&self.live.load());
+        change(&mut live);
+        self.live.store(Arc::new(live));
+    }
+
+    /// Puts batches at each change of the link until so many connections were welcomed; gives their number.
+    async fn put_until_connections(&mut self, connections: u64) -> u32 {
+        let mut next = 0;
+        while self.metrics.connections.get() < connections {
+            self.put(next..next + 5);
+            next += 5;
+            let changed = tokio::time::timeout(Duration::from_secs(30), self.link.changed()).await;
+            changed.expect("the link changes").unwrap();
+        }
+        next
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_old_gives_way_to_a_new_one_and_nothing_is_sent_twice() {
+    let site = Site::new();
+    let collector = site.collector("state").await;
+    let mut proxy = site.proxy(vec![endpoint(collector.address())]);
+    proxy.set(|live| live.max_connection_age = Duration::from_millis(1));
+    let count = proxy.put_until_connections(4).await;
+    assert_eq!(proxy.link.borrow().state, State::Connected);
+    let metrics = proxy.metrics.clone();
+    proxy.end().await;
+    assert_eq!(site.far.got(), (0..count).collect::<Vec<_>>());
+    assert_eq!(metrics.sent_batches.get(), u64::from(count), "nothing twice");
+    assert_eq!((metrics.committed_raw.get(), metrics.failures.get()), (u64::from(count), 0));
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_next_connection_cannot_be_made_the_old_one_goes_on() {
+    let site = Site::new();
+    let collector = site.collector("state").await;
+    let mut proxy = site.proxy(vec![endpoint(collector.address())]);
+    proxy.reach(|link| link.state == State::Connected).await;
+    let nobody = endpoint(free_port().await);
+    let ours = endpoint(collector.address());
+    // The first of the list is the one that is tried for the old connection's successor.
+    proxy.set(|live| {
+        live.endpoints = vec![nobody, ours];
+        live.max_connection_age = Duration::from_millis(1);
+    });
+    // A connection takes its age from what holds when it is made: leave the first one.
+    let relay = endpoint(relay_to(collector.address()).await);
+    proxy.set(|live| live.endpoints[1] = relay.clone());
+    let count = proxy.put_until_connections(4).await;
+    let metrics = proxy.metrics.clone();
+    proxy.end().await;
+    assert_eq!(site.far.got(), (0..count).collect::<Vec<_>>());
+    assert_eq!(metrics.sent_batches.get(), u64::from(count), "nothing twice");
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_longer_configured_is_left_when_the_next_one_is_there() {
+    let site = Site::new();
+    let collector = site.collector("state").await;
+    let mut proxy = site.proxy(vec![endpoint(collector.address())]);
+    proxy.put(0..50);
+    proxy.reach(|link| link.state == State::Connected).await;
+    let relay = endpoint(relay_to(collector.address()).await);
+    proxy.set(|live| live.endpoints = vec![relay.clone()]);
+    let link = proxy.reach(|link| link.endpoint == relay.to_string()).await;
+    assert_eq!((link.state, link.last_error), (State::Connected, None), "it was never down");
+    proxy.put(50..100);
+    let metrics = proxy.metrics.clone();
+    proxy.end().await;
+    assert_eq!(site.far.got(), (0..100).collect::<Vec<_>>());
+    assert_eq!((metrics.sent_batches.get(), metrics.failures.get()), (100, 0), "nothing twice");
     collector.stop().await;
 }

@@ -5,14 +5,11 @@ use crate::batch::Kind;
 use crate::spool::{Fetched, LaneId, Spool};
 use crate::uplink::link::State;
 use crate::uplink::session::{Acked, Note, Output, Rejection};
+use crate::uplink::store::Verdict;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
-/// A collector with another mark store is taken when none has shown the old one for so long.
-const STORE_PATIENCE: Duration = Duration::from_secs(600);
-/// The backlog's age at which fresh batches get a lane of their own.
-const FRESH_AFTER: Duration = Duration::from_secs(60);
 /// With so many lanes there is none made for that.
 const MAX_LANES_FOR_FRESH: usize = 16;
 /// How many batches, acked unseen, are looked up to be counted: no more can have been in flight.
@@ -28,11 +25,11 @@ impl Drive<'_> {
             Output::Acked(acked) => self.acked(acked).await,
             Output::Closed(lane) => {
                 spool.close(lane);
-                self.uplink.sent.remove(&lane);
+                self.uplink.memory().sent.remove(&lane);
             }
             Output::SetAside(lane) => {
                 spool.set_aside(lane);
-                self.uplink.sent.remove(&lane);
+                self.uplink.memory().sent.remove(&lane);
                 self.uplink.parts.metrics.lanes_set_aside.inc();
             }
             Output::Rejected(rejection) => self.rejected(rejection).await?,
@@ -46,42 +43,68 @@ impl Drive<'_> {
     async fn judge_store(&mut self, id: Bytes) -> Result<(), String> {
         let spool = self.uplink.parts.spool.clone();
         let known = spool.mark_store_id();
-        if known != id.as_ref() {
-            let missed = self.uplink.store_seen_at.elapsed();
-            if !known.is_empty() && missed < STORE_PATIENCE {
-                let wait = STORE_PATIENCE.saturating_sub(missed).as_secs();
-                return Err(format!(
-                    "{} keeps its marks in another store than the collector that we delivered to before; it is taken if that one is not heard of for {wait} s more",
+        let verdict = self.uplink.memory().store.judge(&known, &id, Instant::now());
+        match verdict {
+            Verdict::Ours | Verdict::First => {}
+            Verdict::Refused(wait) => {
+                let text = format!(
+                    "{} keeps its marks in another store than the collector that we delivered to before",
                     self.endpoint
-                ));
-            }
-            if !known.is_empty() {
-                self.uplink.alarm(
-                    "Another mark store was taken for good: what was unacked may be at both collectors",
                 );
+                self.uplink.alarm(&text);
+                let wait = wait.as_secs();
+                return Err(format!("{text}; it is taken if that one is not heard of for {wait} s more"));
             }
+            Verdict::Instead => self
+                .uplink
+                .alarm("Another mark store was taken for good: what was unacked may be at both collectors"),
+        }
+        if verdict != Verdict::Ours {
             let kept = spawn_blocking(move || spool.set_mark_store_id(&id)).await;
             kept.map_err(|error| error.to_string())?.map_err(|error| format!("the spool's disk: {error}"))?;
         }
-        self.uplink.store_seen_at = Instant::now();
+        self.uplink.memory().store.seen(Instant::now());
         self.uplink.parts.metrics.connections.inc();
+        tracing::info!(endpoint = %self.endpoint, "The collector has welcomed us");
+        self.signals.is_welcome.cancel();
+        if self.signals.turn.is_cancelled() {
+            self.take_turn().await;
+        }
+        Ok(())
+    }
+
+    /// The collector has welcomed us, and a connection before us still sends.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        !self.leads && self.signals.is_welcome.is_cancelled()
+    }
+
+    /// Nobody sends before us: from here on lanes are opened, with what was acked up to now.
+    pub(super) async fn take_turn(&mut self) {
+        self.leads = true;
         self.uplink.parts.metrics.connected.set(1);
         self.uplink.parts.link.send_modify(|link| {
             link.turn(State::Connected);
+            link.endpoint = self.endpoint.to_string();
+            link.address = Some(self.at.to_string());
+            link.tls = Some(self.negotiated.version);
+            link.key_exchange = Some(self.negotiated.key_exchange.clone());
             link.last_error = None;
         });
-        tracing::info!(endpoint = %self.endpoint, "The collector has welcomed us");
         self.give_fresh_batches_a_lane().await;
-        self.session.store_taken(Instant::now());
-        Ok(())
+        let (spool, now) = (&self.uplink.parts.spool, Instant::now());
+        self.session.refresh(spool.lanes(), spool.rejects_in_a_row(), now);
+        self.session.store_taken(now);
+        let age = self.uplink.parts.live.load().max_connection_age;
+        self.old_at = now.checked_add(spread(age, rand::random()));
     }
 
     async fn give_fresh_batches_a_lane(&mut self) {
         let spool = &self.uplink.parts.spool;
+        let fresh_after = self.uplink.parts.live.load().fresh_after;
         let lanes = spool.lanes();
         let behind = lanes.iter().find(|lane| lane.current && lane.acked_seq + 1 < lane.next_seq);
         let Some(lane) = behind.filter(|_| lanes.len() < MAX_LANES_FOR_FRESH) else { return };
-        if waited(spool, lane.id, lane.acked_seq + 1).await.is_some_and(|age| age >= FRESH_AFTER) {
+        if waited(spool, lane.id, lane.acked_seq + 1).await.is_some_and(|age| age >= fresh_after) {
             tracing::info!("Fresh batches get a lane of their own, the backlog goes beside it");
             spool.new_lane();
         }
@@ -90,7 +113,7 @@ impl Drive<'_> {
     async fn acked(&mut self, acked: Acked) {
         let metrics = &self.uplink.parts.metrics;
         let (mut batches, mut records, mut raw) = (acked.batches, acked.records, acked.raw);
-        let sent = self.uplink.sent.get(&acked.lane).copied().unwrap_or_default();
+        let sent = self.uplink.memory().sent.get(&acked.lane).copied().unwrap_or_default();
         let (from, to) = (*acked.unseen.start(), sent.min(*acked.unseen.end()));
         if from <= to {
             let spool = self.uplink.parts.spool.clone();
@@ -102,7 +125,7 @@ impl Drive<'_> {
         metrics.committed_records.inc_by(records);
         metrics.committed_raw.inc_by(raw);
         if batches > 0 {
-            self.uplink.backoff.worked();
+            self.uplink.memory().backoff.worked();
         }
         self.uplink.parts.spool.acked(acked.lane, acked.seq);
     }
@@ -140,6 +163,11 @@ impl Drive<'_> {
             )),
         }
     }
+}
+
+/// Give or take a fifth, so that connections made at once do not end at once. `chance` is from 0 to 1.
+fn spread(age: Duration, chance: f64) -> Duration {
+    age.mul_f64(0.8 + 0.4 * chance)
 }
 
 /// Batches, records and raw datagrams from one number to another.

@@ -171,17 +171,24 @@ impl Session {
         self.lanes.retain(|lane| lane.stage != Stage::Stopped || is_there(lane.id()));
         self.unopened.retain(|view| is_there(view.id));
         for view in views {
-            let opened = self.lanes.iter_mut().map(|lane| &mut lane.view);
-            match opened.chain(&mut self.unopened).find(|known| known.id == view.id) {
-                Some(known) => {
-                    known.current = view.current;
-                    known.next_seq = view.next_seq;
-                }
+            if let Some(unopened) = self.unopened.iter_mut().find(|known| known.id == view.id) {
+                *unopened = view;
+                continue;
+            }
+            match self.lanes.iter_mut().find(|lane| lane.id() == view.id) {
+                Some(lane) => (lane.view.current, lane.view.next_seq) = (view.current, view.next_seq),
                 None if view.current => self.unopened.push_front(view),
                 None => self.unopened.push_back(view),
             }
         }
         self.settle(now);
+    }
+
+    /// What has become of the spool while another connection was still sending, before
+    /// [`Session::store_taken`]: its lanes as in [`Session::new`], and the rejects in a row.
+    pub fn refresh(&mut self, views: Vec<LaneView>, rejects_in_a_row: u32, now: Instant) {
+        self.facts.rejects_in_a_row = rejects_in_a_row;
+        self.lanes(views, now);
     }
 
     /// What to fetch from the spool next: a lane and a number. The same until it is fetched.
