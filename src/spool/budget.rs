@@ -182,6 +182,9 @@ fn drop_segment(
         add_row(shared, journal, row)?;
     }
     draw_together(shared, lane);
+    // A row speaks for what was not acked; what was acked of the segment, or before it, has only the position.
+    let positions = shared.state().positions();
+    journal.positions.write(&positions, true)?;
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     shared.storage.remove(&segment.path)
 }
@@ -197,11 +200,13 @@ fn count(shared: &Shared, lane: LaneId, segment: &Segment, rows: &mut [SkipRow])
         let seq = found.header.seq;
         let Some(place) = rows.iter().position(|row| row.from <= seq && seq <= row.to) else { continue };
         let (Some(row), Some(counts)) = (rows.get_mut(place), counts.get_mut(place)) else { continue };
+        let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
+        // What a damaged one says of itself is not believed: it would have been skipped as damaged.
+        let Ok(frame) = frame else { continue };
         row.records_per_seq.resize(usize::try_from(seq - row.from).unwrap_or(0), 0);
         row.records_per_seq.push(found.header.records);
         row.digest = (seq == row.to).then_some(found.header.digest);
-        let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
-        let notes = frame.ok().and_then(|frame| frame.notes().ok()).unwrap_or_default();
+        let notes = frame.notes().unwrap_or_default();
         for (address, records) in per_exporter(notes.shares.iter()) {
             *counts.entry(address).or_insert(0) += records;
         }

@@ -44,7 +44,8 @@
 //!
 //! 1. (lane_id, seq) names the same bytes for ever. Each start makes a new lane; old lanes are never appended to.
 //! 2. A frame is on disk before its number counts as durable, and so are its segment's name and header.
-//! 3. A segment goes only after a durable position or a durable skip row speaks for all that was in it.
+//! 3. A segment goes only after a durable position or a durable skip row speaks for all that was in it. Before one is
+//!    dropped the positions are written: rows of a lane that they do not name are of a lane that was closed.
 //! 4. A skip row goes from memory only after a durable position has passed it, from the file later.
 //! 5. Memory is bounded by `queue_bytes`, `memory_bytes`, one group of commits and four segment indexes.
 //! 6. Nothing that is read back from the disk is trusted beyond its checksum.
@@ -100,6 +101,8 @@ mod writer;
 
 pub use face::Spool;
 pub use metrics::Metrics;
+#[cfg(test)]
+pub(crate) use open::open_in_segments;
 pub use queue::Sender;
 pub use writer::Writer;
 

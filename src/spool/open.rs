@@ -150,6 +150,10 @@ fn join(
         lane.next_seq = lane.next_seq.max(position.next_seq).max(position.acked_seq + 1);
     }
     for row in rows {
+        if !positions.is_empty() && !lanes.contains_key(&row.lane) {
+            // Before a segment is dropped the positions name its lane: this one has been closed since.
+            continue;
+        }
         let lane = lanes.entry(row.lane).or_insert_with(|| Lane::new(row.lane, 0));
         lane.next_seq = lane.next_seq.max(row.to + 1);
         if row.to > lane.acked_seq {
@@ -321,7 +325,8 @@ impl<'a> Finds<'a> {
     /// The last frames of a lane may be no further than the kernel: who wrote them was killed before the
     /// fdatasync. They count from here on.
     fn make_durable(&self, path: &Path) {
-        if let Err(error) = self.storage.open(path, Mode::Write).and_then(|file| file.sync()) {
+        let synced = self.storage.open(path, Mode::Write).and_then(|file| file.sync());
+        if let Err(error) = synced.and_then(|()| self.storage.sync_dir(self.dir)) {
             tracing::error!(file = %path.display(), %error, "What was found may not outlive a power cut");
         }
     }

@@ -440,6 +440,15 @@ impl Writer {
 
     pub(crate) fn finish(&mut self) {
         self.push_out();
+        // The disk may take again what it did not take a moment ago.
+        while self.retry_at.is_none() {
+            self.wait(Some(self.now));
+            if self.group.is_empty() {
+                break;
+            }
+            self.number();
+            self.push_out();
+        }
         if let Err(error) = self.seal() {
             self.leave_segment(&error);
             self.push_out();

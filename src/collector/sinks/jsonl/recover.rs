@@ -172,19 +172,23 @@ impl<'a> Recovery<'a> {
     }
 
     fn redo(&mut self, row: &FileRow, redo: &[Redo]) -> Result<FileRow, FileError> {
-        if self.holds_group(row) {
-            return Ok(row.clone());
-        }
+        let fault = |source| FileError::Io { path: self.names.live().to_owned(), source };
         let text = render(redo);
-        if crc32c::crc32c(&text) != row.group_crc || text.len() as u64 != row.group_bytes {
+        let same = crc32c::crc32c(&text) == row.group_crc && text.len() as u64 == row.group_bytes;
+        let there = self.holds_group(row);
+        if !same && !there {
             return self.give_up(row, redo, self.names.look(self.names.live())?);
         }
-        let fault = |source| FileError::Io { path: self.names.live().to_owned(), source };
         let file = self.names.open_live()?;
-        file.write_at(&mut [IoSlice::new(&text)], row.offset).map_err(fault)?;
+        if same {
+            // Also when it is there: an earlier sync may have failed, and only what is written anew is synced.
+            file.write_at(&mut [IoSlice::new(&text)], row.offset).map_err(fault)?;
+        }
         file.sync().map_err(fault)?;
-        let (path, bytes) = (self.names.live().display(), text.len());
-        tracing::info!(file = %path, bytes, "The last group of before the stop is written again");
+        if !there {
+            let (path, bytes) = (self.names.live().display(), text.len());
+            tracing::info!(file = %path, bytes, "The last group of before the stop is written again");
+        }
         Ok(row.clone())
     }
 
