@@ -18,7 +18,8 @@
 //! | outside world | `places`, `lines`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
-//! `tests/layers.rs` reads this table and checks who imports whom.
+//! `tests/layers.rs` reads this table and checks who imports whom. `simulation` is for tests alone: both ends of the
+//! delivery in one deterministic world.
 //!
 //! # Words
 //!
@@ -57,4 +58,6 @@ mod lines;
 pub mod metrics;
 pub mod places;
 pub mod proxy;
+#[cfg(test)]
+mod simulation;
 mod storage;

@@ -297,7 +297,7 @@ fn module_of(file: &Path) -> Option<Vec<String>> {
     if module.last().is_some_and(|last| last == "mod") {
         module.pop();
     }
-    (!module.iter().any(|part| part == "tests")).then_some(module)
+    (!module.iter().any(|part| part == "tests" || part == "simulation")).then_some(module)
 }
 
 /// Every source file's module and text.

@@ -23,7 +23,7 @@
 
 mod accept;
 mod assembly;
-mod commit;
+pub(crate) mod commit;
 pub mod deaths;
 pub mod lane;
 pub mod marks;

@@ -4,6 +4,8 @@
 //! Nothing here knows what the bytes mean.
 
 mod disk;
+#[cfg(test)]
+pub(crate) mod memory;
 
 pub use disk::Disk;
 
