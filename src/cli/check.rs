@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::config::{self, Collector, Config, Proxy, Role, size_text};
+use crate::keeper;
 use crate::tls;
 use std::path::Path;
 
@@ -22,6 +23,7 @@ pub fn check(file: &Path) -> Result<String, Failure> {
     match config {
         Config::Proxy(proxy) => {
             tls::load_client(&(&proxy.tls).into())?;
+            keeper::probe(&proxy.state_dir()).map_err(|error| Failure::Refused(error.to_string()))?;
             Ok(of_proxy(file, &proxy))
         }
         Config::Collector(collector) => {

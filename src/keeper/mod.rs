@@ -6,27 +6,31 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `domains` | `wire::DomainKey` as bytes | when it was last used (hours since 1970), `wire::Saved` as bytes |
+//! | `domains` | `wire::DomainKey` as bytes | when it last decoded a record (hours since 1970, 0: never), `wire::Saved` as bytes |
+//! | `uses` | the same, if it has decoded one | when it first did, whether its shard has given it up since |
 //!
 //! | if | then |
 //! |---|---|
 //! | something has changed | it is durable within 5 s: a second until the shard looks, three for what changes with it, one transaction |
 //! | nothing has changed | nothing is written |
 //! | much changes all the time | 64 MiB are written so soon, then some 5 GiB a day, every 5 min at the latest: `pace.rs` |
+//! | meanwhile something changes that has decoded records | it is durable within 5 s all the same, 1,000 domains and 256 KiB of it: `mailbox.rs` |
 //! | a domain has changed again meanwhile | its newest state is written, once |
 //! | the mailbox is full | the shard tries again a second later; it never waits |
 //! | the disk is full or fails | logged once, counted, shown in `/status`; tried again every 3 s; nothing else stops |
 //! | the process is killed | the last transaction is there, whole |
 //! | the database is damaged, or of another version | it is set aside as `exporters.redb.aside`, and a new one is begun |
-//! | it cannot be opened for another reason, but for the next line | nothing is restored; it is tried again |
+//! | it cannot be opened for another reason, but for the next line | nothing is restored; it is tried again, and what is in it then stays, but for what is told anew |
 //! | another process has it | the start is refused |
-//! | there is more than the shards' tables can hold | what was used longest ago goes |
+//! | a shard gives a domain up | it goes, unless it has decoded records: then it goes before those that shards still have |
+//! | there is more than the shards' tables can hold | what is worth least goes: `rank.rs` |
 //!
 //! What the bytes mean is said in `wire`; this only keeps them.
 
 mod mailbox;
 mod metrics;
 mod pace;
+mod rank;
 mod store;
 
 pub use mailbox::Sender;
@@ -35,7 +39,7 @@ pub use metrics::Metrics;
 use crate::wire::{DomainKey, Saved};
 use mailbox::{Batch, Mailbox};
 use pace::Pace;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use store::Store;
 
@@ -61,6 +65,43 @@ pub enum OpenError {
     },
 }
 
+/// Why state could not be kept in a folder, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The folder, or the one that it is to be made in.
+    #[error(
+        "[state] dir {}: {source}; it has to be a folder, or one that can be made, that this user may read and write: \
+         make it so (chown, chmod), or name one of the proxy's own",
+        dir.display()
+    )]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What was said of it.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(
+        "[state] dir: {}: {source}; it has to be a file that this user may read and write, and no link: \
+         make it so (chown, chmod), or move it away to begin anew",
+        file.display()
+    )]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What was said of it.
+        source: std::io::Error,
+    },
+}
+
+/// Looks whether state could be kept in a folder; makes and changes nothing that stays.
+///
+/// # Errors
+/// When it could not, as the user that this runs as.
+pub fn probe(dir: &Path) -> Result<(), ProbeError> {
+    store::probe(dir)
+}
+
 /// What is kept of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -70,7 +111,7 @@ pub struct Row {
     pub saved: Saved,
 }
 
-/// Opens the store: who writes it, who hands over to it, and what is in it, what was used longest ago first.
+/// Opens the store: who writes it, who hands over to it, and what is in it, what is worth least first.
 ///
 /// # Errors
 /// When another process has it. A store that cannot be read is none: see the table at the head.
@@ -97,14 +138,18 @@ impl Keeper {
         let mut batch = Batch::default();
         let mut pace = Pace::new(Instant::now());
         loop {
-            let over = self.mailbox.wait(!batch.is_empty(), pace.interval());
+            let over = self.mailbox.wait(!batch.is_empty(), pace::INTERVAL);
+            let mut is_slow = true;
             if batch.is_empty() {
-                batch = self.mailbox.take();
+                let (quick, slow) = self.mailbox.take(pace.is_due(Instant::now()));
+                is_slow = !slow.is_empty();
+                batch = quick;
+                batch.extend(slow);
             }
             let written = self.write(&batch);
             if written && !batch.is_empty() {
                 let bytes = batch.values().flatten().map(|saved| saved.bytes.len()).sum();
-                pace.wrote(bytes, Instant::now());
+                pace.wrote(bytes, is_slow, Instant::now());
                 batch.clear();
             }
             if over && (!written || self.mailbox.is_empty()) {

@@ -1,7 +1,8 @@
 //! The database: opened, set aside when it is no use, written in whole transactions.
 
 use super::mailbox::Batch;
-use super::{Metrics, OpenError, Row, Settings};
+use super::rank::{self, Ranked};
+use super::{Metrics, OpenError, ProbeError, Row, Settings};
 use crate::wire::{DomainKey, KeyBytes, Saved};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableDefinition};
 use std::io;
@@ -10,6 +11,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 const DOMAINS: TableDefinition<'_, KeyBytes, (u32, &[u8])> = TableDefinition::new("domains");
+
+/// When a domain first decoded a record, in hours since 1970, and whether its shard has given it up since. What never
+/// has decoded one has no row.
+const USES: TableDefinition<'_, KeyBytes, (u32, bool)> = TableDefinition::new("uses");
+
+type Domains<'t> = redb::Table<'t, KeyBytes, (u32, &'static [u8])>;
+type Uses<'t> = redb::Table<'t, KeyBytes, (u32, bool)>;
 
 const NAME: &str = "exporters.redb";
 
@@ -41,15 +49,14 @@ impl Store {
         self.season
     }
 
-    /// Opens it for the first time; what is in it, what was used longest ago first. When that fails there is nothing
+    /// Opens it for the first time; what is in it, what would go first in front. When that fails there is nothing
     /// in it, and the next write tries again.
     ///
     /// # Errors
     /// When another process has it.
     pub(super) fn open(&mut self) -> Result<Vec<Row>, OpenError> {
         match self.reopen() {
-            Ok(mut rows) => {
-                rows.sort_by_key(|row| row.saved.used);
+            Ok(rows) => {
                 self.metrics.writable.set(1);
                 Ok(rows)
             }
@@ -115,11 +122,7 @@ fn is_no_use(error: &redb::Error) -> bool {
 
 /// Opens the database at `path`, made if it is not there, and reads it.
 fn open(path: &Path) -> Result<(Database, Vec<Row>), redb::Error> {
-    // Nobody else may read it, and it is nobody else's file that is written.
-    const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
-    options.open(path)?;
+    options().create(true).truncate(false).open(path)?;
     guarded(|| {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
@@ -128,6 +131,7 @@ fn open(path: &Path) -> Result<(Database, Vec<Row>), redb::Error> {
         let database = builder.create(path)?;
         let transaction = database.begin_write()?;
         transaction.open_table(DOMAINS)?;
+        take_back(&mut transaction.open_table(USES)?)?;
         transaction.commit()?;
         let rows = read(&database)?;
         Ok((database, rows))
@@ -140,18 +144,48 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
-/// All rows whose keys are keys.
+/// All rows whose keys are keys, what would go first in front.
 fn read(database: &Database) -> Result<Vec<Row>, redb::Error> {
-    let table = database.begin_read()?.open_table(DOMAINS)?;
+    let transaction = database.begin_read()?;
+    let (domains, uses) = (transaction.open_table(DOMAINS)?, transaction.open_table(USES)?);
     let mut rows = Vec::new();
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        let (used, bytes) = value.value();
-        if let Some(key) = DomainKey::from_bytes(&key.value()) {
-            rows.push(Row { key, saved: Saved { used, bytes: bytes.to_vec() } });
-        }
+    for domain in rank::sort(ranked(&domains, &uses)?) {
+        let (Some(key), Some(row)) = (DomainKey::from_bytes(&domain.key), domains.get(domain.key)?) else {
+            continue;
+        };
+        let (used, bytes) = row.value();
+        rows.push(Row { key, saved: Saved { used, bytes: bytes.to_vec() } });
     }
     Ok(rows)
+}
+
+/// What is read at a start is a shard's again, until it is given up anew.
+fn take_back(uses: &mut Uses<'_>) -> Result<(), StorageError> {
+    let mut left = Vec::new();
+    for entry in uses.iter()? {
+        let (key, value) = entry?;
+        if let (since, true) = value.value() {
+            left.push((key.value(), since));
+        }
+    }
+    for (key, since) in left {
+        uses.insert(key, (since, false))?;
+    }
+    Ok(())
+}
+
+fn ranked(
+    domains: &impl ReadableTable<KeyBytes, (u32, &'static [u8])>,
+    uses: &impl ReadableTable<KeyBytes, (u32, bool)>,
+) -> Result<Vec<Ranked>, StorageError> {
+    let mut all = Vec::new();
+    for entry in domains.iter()? {
+        let (key, value) = entry?;
+        let (key, used) = (key.value(), value.value().0);
+        let (since, is_left) = uses.get(key)?.map_or((used, false), |row| row.value());
+        all.push(Ranked { key, used, since, is_left });
+    }
+    Ok(all)
 }
 
 /// One transaction; tells the bytes of all saved forms after it, which were `bytes` before.
@@ -159,42 +193,77 @@ fn write(database: &Database, batch: &Batch, settings: &Settings, bytes: u64) ->
     let transaction = database.begin_write()?;
     let mut left = bytes;
     {
-        let mut table = transaction.open_table(DOMAINS)?;
+        let (mut domains, mut uses) = (transaction.open_table(DOMAINS)?, transaction.open_table(USES)?);
         for (key, saved) in batch {
             let key = key.to_bytes();
-            let before = match saved {
+            let removed = match saved {
                 Some(saved) => {
                     left += saved.bytes.len() as u64;
-                    table.insert(key, (saved.used, saved.bytes.as_slice()))?
+                    put(&mut domains, &mut uses, key, saved)?
                 }
-                None => table.remove(key)?,
+                None => give_up(&mut domains, &mut uses, key)?,
             };
-            left = left.saturating_sub(before.map_or(0, |row| row.value().1.len() as u64));
-        }
-        while table.len()? > settings.max_domains as u64 || left > settings.max_bytes {
-            let removed = remove_oldest(&mut table)?;
-            if removed == 0 {
-                break;
-            }
             left = left.saturating_sub(removed);
+        }
+        if domains.len()? > settings.max_domains as u64 || left > settings.max_bytes {
+            left = left.saturating_sub(make_room(&mut domains, &mut uses, settings, left)?);
         }
     }
     transaction.commit()?;
     Ok(left)
 }
 
-/// Removes what was used longest ago: a sixteenth, so that it is seldom looked for. Tells its bytes.
-fn remove_oldest(table: &mut redb::Table<'_, KeyBytes, (u32, &'static [u8])>) -> Result<u64, StorageError> {
-    let mut ages = Vec::new();
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        ages.push((value.value().0, key.value()));
+/// Puts in what is newer; tells the bytes of what was there. What has once decoded records is not told from scratch
+/// when its shard had given it up.
+fn put(
+    domains: &mut Domains<'_>,
+    uses: &mut Uses<'_>,
+    key: KeyBytes,
+    saved: &Saved,
+) -> Result<u64, StorageError> {
+    let (used_before, bytes) = domains.get(key)?.map_or((0, 0), |row| (row.value().0, row.value().1.len()));
+    let used = saved.used.max(used_before);
+    let before = uses.get(key)?.map(|row| row.value());
+    let first = if used_before == 0 { used } else { used_before };
+    let since = before.map_or(first, |(since, _)| since);
+    if used != 0 && before != Some((since, false)) {
+        uses.insert(key, (since, false))?;
     }
-    ages.sort_unstable();
-    let mut removed = 0;
-    for (_, key) in ages.iter().take((ages.len() / 16).max(1)) {
-        let row = table.remove(key)?;
-        removed += row.map_or(0, |row| row.value().1.len() as u64);
+    domains.insert(key, (used, saved.bytes.as_slice()))?;
+    Ok(bytes as u64)
+}
+
+/// A shard has given the domain up: it stays only if it has decoded records. Tells the bytes removed.
+fn give_up(domains: &mut Domains<'_>, uses: &mut Uses<'_>, key: KeyBytes) -> Result<u64, StorageError> {
+    let used = domains.get(key)?.map_or(0, |row| row.value().0);
+    if used == 0 {
+        return remove(domains, uses, key);
+    }
+    let since = uses.get(key)?.map_or(used, |row| row.value().0);
+    uses.insert(key, (since, true))?;
+    Ok(0)
+}
+
+fn remove(domains: &mut Domains<'_>, uses: &mut Uses<'_>, key: KeyBytes) -> Result<u64, StorageError> {
+    uses.remove(key)?;
+    Ok(domains.remove(key)?.map_or(0, |row| row.value().1.len() as u64))
+}
+
+/// Removes what goes first, and a sixteenth of the domains at least, so that it is seldom looked for. Tells its bytes.
+fn make_room(
+    domains: &mut Domains<'_>,
+    uses: &mut Uses<'_>,
+    settings: &Settings,
+    bytes: u64,
+) -> Result<u64, StorageError> {
+    let order = rank::sort(ranked(domains, uses)?);
+    let (count, mut removed) = (order.len(), 0);
+    let most = settings.max_domains - settings.max_domains / 16;
+    for (place, domain) in order.iter().enumerate() {
+        if count - place <= most && bytes.saturating_sub(removed) <= settings.max_bytes {
+            break;
+        }
+        removed += remove(domains, uses, domain.key)?;
     }
     Ok(removed)
 }
@@ -207,6 +276,41 @@ fn make_folder(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(above)?.sync_all()
+}
+
+/// Looks whether the database could be kept in a folder; makes and changes nothing that stays.
+pub(super) fn probe(dir: &Path) -> Result<(), ProbeError> {
+    // What is not there yet is made at the start, below what is.
+    let there = dir.ancestors().find(|above| above.symlink_metadata().is_ok());
+    let there = there.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unusable = |source| ProbeError::Folder { dir: dir.to_owned(), source };
+    if !there.metadata().map_err(unusable)?.is_dir() {
+        return Err(unusable(io::ErrorKind::NotADirectory.into()));
+    }
+    std::fs::read_dir(there).map_err(unusable)?;
+    write_in(there).map_err(unusable)?;
+    let file = dir.join(NAME);
+    match options().open(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ProbeError::File { file, source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a file and removes it.
+fn write_in(dir: &Path) -> io::Result<()> {
+    let path = dir.join(format!(".flowproxy-check-{}", std::process::id()));
+    options().create_new(true).open(&path)?;
+    std::fs::remove_file(path)
+}
+
+/// Nobody else may read it, and it is nobody else's file that is written.
+fn options() -> std::fs::OpenOptions {
+    const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(NO_FOLLOW);
+    options
 }
 
 /// For the tests: where the database lies, and what is set aside.

@@ -5,7 +5,6 @@ use crate::flow::Exporter;
 use crate::proto::Protocol;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::path::Path;
 
 fn key(port: u16) -> DomainKey {
     let exporter = Exporter { address: [127, 0, 0, 1].into(), port };
@@ -31,7 +30,7 @@ fn ports(rows: &[Row]) -> Vec<u16> {
 }
 
 #[test]
-fn what_was_handed_over_is_there_after_a_restart_longest_unused_first() {
+fn what_was_handed_over_is_there_after_a_restart_worth_least_first() {
     let dir = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let (keeper, sender, rows) = open(settings(dir.path()), metrics.clone()).unwrap();
@@ -45,8 +44,8 @@ fn what_was_handed_over_is_there_after_a_restart_longest_unused_first() {
     keeper.run();
     assert_eq!((metrics.writes.get(), metrics.written_domains.get()), (1, 4), "in one transaction");
     let (_, rows) = store(dir.path(), &metrics);
-    assert_eq!(ports(&rows), [2, 1, 3]);
-    assert_eq!(rows[2].saved, saved(40, 7).unwrap());
+    assert_eq!(ports(&rows), [3, 1, 2]);
+    assert_eq!(rows[0].saved, saved(40, 7).unwrap());
 }
 
 #[test]
@@ -59,16 +58,18 @@ fn a_store_in_use_is_told_so() {
 }
 
 #[test]
-fn there_is_a_bound_in_number_and_in_bytes_and_what_was_used_last_stays() {
+fn there_is_a_bound_in_number_and_in_bytes_and_what_is_worth_most_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = store(dir.path(), &Metrics::default());
     store.write(&(0..500).map(|port| (key(port), saved(u32::from(port), 9))).collect()).unwrap();
     drop(store);
     let (mut store, rows) = self::store(dir.path(), &Metrics::default());
     assert!((90..=100).contains(&rows.len()), "{}", rows.len());
-    assert_eq!(*ports(&rows).last().unwrap(), 499);
-    assert!(ports(&rows).iter().all(|port| *port >= 400));
-    store.write(&(1..9).map(|port| (key(port), saved(1_000 + u32::from(port), 300_000))).collect()).unwrap();
+    assert_eq!(*ports(&rows).last().unwrap(), 1);
+    assert!(ports(&rows).iter().all(|port| (1..=100).contains(port)), "not the one that decodes nothing");
+    store
+        .write(&(1..9).map(|port| (key(port), saved(1_000 + 2 * u32::from(port), 300_000))).collect())
+        .unwrap();
     drop(store);
     let (_, rows) = self::store(dir.path(), &Metrics::default());
     assert_eq!(ports(&rows), [6, 7, 8], "three of them are a megabyte");
@@ -142,4 +143,87 @@ fn a_disk_that_fails_is_tried_again() {
     store.write(&batch).unwrap();
     drop(store);
     assert_eq!(ports(&self::store(dir.path(), &metrics).1), [1]);
+}
+
+fn key_at(address: u32, port: u16) -> DomainKey {
+    DomainKey { exporter: Exporter { address: std::net::Ipv4Addr::from(address).into(), port }, ..key(port) }
+}
+
+/// Addresses that tell once, and one address that tells much, whether or not they send records too.
+#[test]
+fn a_flood_pushes_out_nobody_who_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = store(dir.path(), &Metrics::default());
+    let genuine: Vec<DomainKey> = (1..=20).map(|host| key_at(host, 2055)).collect();
+    for used in [100, 106] {
+        store.write(&genuine.iter().map(|key| (*key, saved(used, 9))).collect()).unwrap();
+    }
+    for wave in 0..300 {
+        let forged = (0..50).map(|host| key_at(0x0a00_0000 + wave * 50 + host, 2055));
+        let loud = (0..50).map(|port| key_at(0x0b00_0000, (wave * 50 + port) as u16));
+        // Some of them decode, all of them look newer.
+        let flood = forged.chain(loud).enumerate();
+        store.write(&flood.map(|(n, key)| (key, saved(111 * (n as u32 % 2), 9))).collect()).unwrap();
+        if wave == 150 {
+            store.write(&genuine.iter().map(|key| (*key, None)).collect()).unwrap();
+            store.write(&genuine.iter().map(|key| (*key, saved(106, 9))).collect()).unwrap();
+        }
+    }
+    drop(store);
+    let (_, rows) = self::store(dir.path(), &Metrics::default());
+    let kept: std::collections::HashSet<DomainKey> = rows.iter().map(|row| row.key).collect();
+    assert!(rows.len() <= 100);
+    let lost: Vec<_> = genuine.iter().filter(|key| !kept.contains(key)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(
+        rows[rows.len() - 20..].iter().all(|row| genuine.contains(&row.key)),
+        "what is worth most comes last"
+    );
+}
+
+/// A folder that was no folder at the start: what is in it when it is one stays, and newer states of the same win.
+#[test]
+fn what_could_not_be_read_at_the_start_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (deep, away) = (dir.path().join("deep"), dir.path().join("away"));
+    let (mut first, _) = store(dir.path(), &Metrics::default());
+    first.write(&(1..=90).map(|port| (key(port), saved(100, 9))).collect()).unwrap();
+    drop(first);
+    std::fs::rename(&deep, &away).unwrap();
+    std::fs::write(&deep, "a file where a folder has to be").unwrap();
+    let (mut late, rows) = store(dir.path(), &Metrics::default());
+    assert!(rows.is_empty());
+    let batch = Batch::from([(key(1), saved(111, 5)), (key(2), None), (key(200), saved(111, 5))]);
+    late.write(&batch).unwrap_err();
+    std::fs::remove_file(&deep).unwrap();
+    std::fs::rename(&away, &deep).unwrap();
+    late.write(&batch).unwrap();
+    drop(late);
+    let (_, rows) = store(dir.path(), &Metrics::default());
+    assert_eq!(rows.len(), 91);
+    let of = |port| rows.iter().find(|row| row.key == key(port)).map(|row| row.saved.used);
+    assert_eq!((of(1), of(2), of(3), of(200)), (Some(111), Some(100), Some(100), Some(111)));
+}
+
+#[test]
+fn a_folder_that_is_of_no_use_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(probe(&dir.path().join("not/yet/there")).is_ok());
+    assert!(!dir.path().join("not").exists(), "nothing is made");
+    assert!(probe(dir.path()).is_ok());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        let text = probe(&place).unwrap_err().to_string();
+        assert!(text.contains(&format!("[state] dir {}", place.display())), "{text}");
+        assert!(text.contains("has to be a folder") && text.contains("own"), "{text}");
+    }
+    let kept = settings(dir.path());
+    drop(store(dir.path(), &Metrics::default()));
+    let [database, _] = store::paths(&kept.dir);
+    assert!(probe(&kept.dir).is_ok());
+    std::fs::remove_file(&database).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &database).unwrap();
+    assert!(probe(&kept.dir).unwrap_err().to_string().contains("exporters.redb"));
 }

@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 /// Bytes handed over in one go: what is packed for it delays the next read.
 const BYTES_A_TICK: usize = 4 << 20;
 
-/// Domains marked as changed, beyond which those that were forgotten are no longer told.
-const MOST_MARKED: usize = 200_000;
-
 /// How long the end waits for a keeper that is busy writing, and how often it looks.
 const LAST_WAIT: Duration = Duration::from_secs(4);
 const LAST_NAP: Duration = Duration::from_millis(5);
 
-/// Puts back what was kept; `rows` are those of this shard, what was used longest ago first.
+/// Puts back what was kept; `rows` are those of this shard, what is worth least first.
 pub(super) fn restore(decoder: &mut Decoder, rows: &[Row], sender: Sender, metrics: &Ingest) -> Keeping {
     // What there is no room for is forgotten by the keeper, too.
     decoder.note_changes();
@@ -25,7 +22,8 @@ pub(super) fn restore(decoder: &mut Decoder, rows: &[Row], sender: Sender, metri
         metrics.templates_restored.inc_by(restored.templates as u64);
         metrics.state_refused.inc_by(restored.refused as u64);
     }
-    Keeping { season: sender.season(), sender, marked: HashSet::new() }
+    let given = rows.iter().map(|row| row.key).collect();
+    Keeping { season: sender.season(), sender, marked: HashSet::new(), given }
 }
 
 /// The way to the keeper.
@@ -34,6 +32,8 @@ pub(super) struct Keeping {
     sender: Sender,
     /// Domains that the keeper has to be told of.
     marked: HashSet<DomainKey>,
+    /// Domains that the keeper has: those it need be told of when they are forgotten.
+    given: HashSet<DomainKey>,
     season: u64,
 }
 
@@ -62,19 +62,37 @@ impl Keeping {
             self.season = season;
             self.marked.extend(decoder.domains().keys());
         }
-        let (mut bytes, mut is_full) = (0, false);
-        self.marked.retain(|key| {
-            if is_full || bytes > most_bytes {
-                return true;
+        // What was forgotten before the keeper knew it is nothing to it: a flood leaves no marks behind.
+        let given = &self.given;
+        self.marked.retain(|key| given.contains(key) || decoder.domains().knows(key));
+        let mut order: Vec<DomainKey> = self.marked.iter().copied().collect();
+        order.sort_unstable_by_key(|key| self.urgency(decoder, key));
+        let mut bytes = 0;
+        for key in order {
+            if bytes > most_bytes {
+                break;
             }
-            let saved = decoder.saved(key);
+            let saved = decoder.saved(&key);
             bytes += saved.as_ref().map_or(0, |saved| saved.bytes.len());
-            is_full = !self.sender.put(*key, saved);
-            is_full
-        });
-        if self.marked.len() > MOST_MARKED {
-            self.marked.retain(|key| decoder.domains().knows(key));
+            let is_known = saved.is_some();
+            // What is in use may find room where the rest does not.
+            if self.sender.put(key, saved) {
+                self.marked.remove(&key);
+                if is_known {
+                    self.given.insert(key)
+                } else {
+                    self.given.remove(&key)
+                };
+            } else if decoder.domains().last_used(&key) == 0 {
+                break;
+            }
         }
+    }
+
+    /// Who is told of first: those gone, for they make room; then those that decode, and of them the keeper's own.
+    fn urgency(&self, decoder: &Decoder, key: &DomainKey) -> (bool, bool, bool) {
+        let domains = decoder.domains();
+        (domains.knows(key), domains.last_used(key) == 0, !self.given.contains(key))
     }
 }
 
@@ -99,12 +117,24 @@ mod tests {
         Exporter { address: [127, 0, 0, 1].into(), port }
     }
 
-    /// A v9 datagram with a template of one field.
-    fn tell(decoder: &mut Decoder, port: u16, element: u8) {
-        let set = [0, 0, 0, 12, 1, 0, 0, 1, 0, element, 0, 4];
-        let datagram = [&[0, 9, 0, 1][..], &[0; 16], &set].concat();
-        let arrival = Arrival { exporter: exporter(port), received: 0, elapsed: 0, number: 0 };
+    fn from(address: u32) -> Exporter {
+        Exporter { address: std::net::Ipv4Addr::from(address).into(), port: 2055 }
+    }
+
+    /// A v9 datagram of one set.
+    fn send(decoder: &mut Decoder, exporter: Exporter, set: &[u8]) {
+        let datagram = [&[0, 9, 0, 1][..], &[0; 16], set].concat();
+        let arrival = Arrival { exporter, received: 1_700_000_000_000, elapsed: 0, number: 0 };
         decoder.datagram(&arrival, &datagram, &mut Nothing).unwrap();
+    }
+
+    /// A template of one field.
+    fn tell_from(decoder: &mut Decoder, exporter: Exporter, element: u8) {
+        send(decoder, exporter, &[0, 0, 0, 12, 1, 0, 0, 1, 0, element, 0, 4]);
+    }
+
+    fn tell(decoder: &mut Decoder, port: u16, element: u8) {
+        tell_from(decoder, exporter(port), element);
     }
 
     fn key(port: u16) -> DomainKey {
@@ -180,5 +210,53 @@ mod tests {
         assert!(sender.put(key(9), None));
         keeping.hand_over_all(&mut decoder);
         assert_eq!(keeping.marked, HashSet::new());
+    }
+
+    /// Tens of thousands of forged addresses, each with a template and every third with a record.
+    #[test]
+    fn a_flood_of_forged_addresses_takes_nothing_from_who_is_in_use() {
+        const GENUINE: u16 = 20;
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            wire::Settings { limits: Limits { domains: 100, ..Limits::default() }, ..Default::default() };
+        let (keeper, sender, rows) = open(dir.path());
+        let mut decoder = Decoder::new(settings.clone());
+        let mut keeping = restore(&mut decoder, &rows, sender, &Ingest::new());
+        let writer = std::thread::spawn(move || keeper.run());
+        let read = |decoder: &mut Decoder, address: u32| {
+            let set = [1, 0, 0, 8, 0, 0, 0, 7];
+            send(decoder, from(address), &set);
+        };
+        for host in 0..u32::from(GENUINE) {
+            tell_from(&mut decoder, from(host), 8);
+            read(&mut decoder, host);
+        }
+        keeping.hand_over_all(&mut decoder);
+        for forged in 0..40_000 {
+            let address = 0x0a00_0000 + forged;
+            tell_from(&mut decoder, from(address), 8);
+            if forged % 3 == 0 {
+                read(&mut decoder, address);
+            }
+            if forged % 20 == 0 {
+                (0..u32::from(GENUINE)).for_each(|host| read(&mut decoder, host));
+            }
+            if forged % 500 == 0 {
+                keeping.hand_over(&mut decoder);
+                assert!(keeping.given.len() + keeping.marked.len() < 1_000, "few marks are left behind");
+            }
+        }
+        keeping.hand_over_all(&mut decoder);
+        drop(keeping);
+        writer.join().unwrap();
+
+        let (_keeper, sender, rows) = open(dir.path());
+        assert!(rows.len() <= 100);
+        let mut decoder = Decoder::new(settings);
+        let _keeping = restore(&mut decoder, &rows, sender, &Ingest::new());
+        let key = |host| DomainKey { exporter: from(host), protocol: Protocol::NetflowV9, domain: 0 };
+        let lost: Vec<u32> =
+            (0..u32::from(GENUINE)).filter(|host| !decoder.domains().knows(&key(*host))).collect();
+        assert_eq!(lost, Vec::<u32>::new());
     }
 }

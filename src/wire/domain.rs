@@ -31,7 +31,7 @@ use std::net::IpAddr;
 /// What a template takes beside its fields, in fields.
 pub const TEMPLATE_COST: usize = 12;
 
-/// How much newer a domain's last use must be to be noted, in hours: so that use alone changes little.
+/// How much newer the last record of a domain must be to be noted, in hours: so that use alone changes little.
 const USE_STEP: u32 = 6;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -66,7 +66,7 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Domain {
     templates: Generations<u16, Known>,
-    /// When it was last used, to [`USE_STEP`], in hours since 1970.
+    /// When it last decoded a record, to [`USE_STEP`], in hours since 1970; 0 if it never has.
     used: u32,
     state: DomainState,
     /// What the state counts against the limit.
@@ -104,7 +104,7 @@ impl Domain {
         &self.state
     }
 
-    /// When it was last used, in hours since 1970.
+    /// When it last decoded a record, in hours since 1970; 0 if it never has.
     pub(super) fn used(&self) -> u32 {
         self.used
     }
@@ -210,16 +210,20 @@ impl Books {
 
     /// The domain is used.
     fn used(&mut self, key: &DomainKey, domain: &mut Domain) {
-        if self.hour.abs_diff(domain.used) >= USE_STEP {
-            domain.used = self.hour;
-            self.note(*key);
-        }
         let is_due = self.elapsed / MINUTE_MS != domain.last / MINUTE_MS
             || self.entries.saturating_sub(domain.noted) > self.step;
         domain.last = self.elapsed;
         if is_due {
             domain.noted = self.entries;
             self.room.touch(*key, &mut domain.seat);
+        }
+    }
+
+    /// The domain decodes a record.
+    fn decodes(&mut self, key: &DomainKey, domain: &mut Domain) {
+        if self.hour.abs_diff(domain.used) >= USE_STEP {
+            domain.used = self.hour;
+            self.note(*key);
         }
     }
 
@@ -290,7 +294,7 @@ impl Domains {
         books.entries += 1;
         let domain = Domain {
             templates: Generations::new(limits.templates_per_domain),
-            used: books.hour,
+            used: 0,
             state: DomainState::default(),
             cost: 0,
             is_restored: false,
@@ -346,12 +350,14 @@ impl Domains {
         self.insert(key, id, layout, true);
     }
 
-    /// A domain that was put back was last used then, in hours since 1970.
+    /// A domain that was put back last decoded a record then, in hours since 1970.
     pub(super) fn was_used(&mut self, key: &DomainKey, hour: u32) {
         if let Some(domain) = self.map.get_mut(key) {
             domain.used = hour;
             self.books.room.touch(*key, &mut domain.seat);
-            self.books.room.is_read(*key, &mut domain.seat);
+            if hour != 0 {
+                self.books.room.is_read(*key, &mut domain.seat);
+            }
         }
     }
 
@@ -437,6 +443,11 @@ impl Domains {
     /// Is anything known of the domain?
     pub fn knows(&self, key: &DomainKey) -> bool {
         self.map.contains_key(key)
+    }
+
+    /// When a domain last decoded a record, in hours since 1970, give or take some; 0 if it never has or is not known.
+    pub fn last_used(&self, key: &DomainKey) -> u32 {
+        self.map.get(key).map_or(0, Domain::used)
     }
 
     /// Domains known.

@@ -66,7 +66,7 @@ impl DomainKey {
 /// What is kept of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// When it was last used, in hours since 1970, give or take some hours.
+    /// When it last decoded a record, in hours since 1970, give or take some hours; 0 if it never has.
     pub used: u32,
     /// Its state.
     pub bytes: Vec<u8>,
@@ -216,6 +216,7 @@ mod tests {
         domains.advance(1_700_000_000_000, 0);
         let fields = [field(8, 4), field(1, 8), field(7, 2)];
         domains.learn(key(1), 256, compile(RecordKind::Data, 0, false, &fields).unwrap());
+        assert!(domains.reading(&key(1), 256).is_some());
         let fields = [field(82, Field::VARIABLE), field(0x7fff, 4)];
         domains.learn(key(1), 65_535, compile(RecordKind::Data, 0, true, &fields).unwrap());
         let fields = [field(1, 4), field(34, 4), field(2, 0)];

@@ -111,6 +111,24 @@ fn no_template_is_lent_on_this_host_nor_one_that_was_restored() {
 }
 
 #[test]
+fn only_what_reads_records_is_in_use() {
+    let mut domains = Domains::new(Limits::default());
+    domains.note_changes();
+    domains.books.hour = 1_000;
+    domains.heard(key(1), 256, layout(1));
+    domains.take_changed();
+    domains.heard(key(1), 256, layout(1));
+    assert!(domains.reading(&key(1), 257).is_none());
+    assert_eq!((domains.last_used(&key(1)), domains.take_changed().len()), (0, 0));
+    for (hour, noted) in [(1_000, 1_000), (1_005, 1_000), (1_006, 1_006)] {
+        domains.books.hour = hour;
+        assert!(domains.reading(&key(1), 256).is_some());
+        assert_eq!(domains.last_used(&key(1)), noted);
+        assert_eq!(domains.take_changed().len(), usize::from(hour != 1_005));
+    }
+}
+
+#[test]
 fn changes_are_noted_once_somebody_asks() {
     let mut domains = Domains::new(Limits { domains: 2, ..Limits::default() });
     domains.heard(key(1), 256, layout(1));

@@ -27,6 +27,9 @@ impl Domains {
         let domain = map.get_mut(key)?;
         books.used(key, domain);
         domain.keep(key, id, books);
+        if domain.templates.peek(&id).is_some() {
+            books.decodes(key, domain);
+        }
         let Domain { templates, state, basis, names_samplers, has_read, .. } = domain;
         let known = templates.peek(&id)?;
         let sampling = ByRecord { key, basis, own: Some(state), books, names_samplers };
