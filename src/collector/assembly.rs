@@ -8,6 +8,7 @@ use super::metrics::Metrics;
 use super::registry::Registry;
 use super::service::Service;
 use super::sinks::{Null, jsonl, udp};
+use super::stuck::Watched;
 use super::{Sinks, StartError, unix_ms};
 use crate::proto::forward_server::ForwardServer;
 use crate::storage::{Disk, Storage};
@@ -91,6 +92,7 @@ impl PartsToOpen {
 /// by a panic, it stops the collector.
 pub(super) fn spawn_commit(
     mut commit: Commit,
+    watched: Watched,
     mut requests: mpsc::Receiver<Request>,
     alone: CancellationToken,
     stop: CancellationToken,
@@ -109,13 +111,13 @@ pub(super) fn spawn_commit(
                 }
             });
             let mut done = match next {
-                Some(Some(first)) => commit.group(first, || requests.try_recv().ok()),
+                Some(Some(first)) => watched.during(|| commit.group(first, || requests.try_recv().ok())),
                 Some(None) => return commit.stop(),
                 None => Ok(()),
             };
             if done.is_ok() && looked.elapsed() >= TICK {
                 looked = Instant::now();
-                done = commit.idle();
+                done = watched.during(|| commit.idle());
             }
             if done.is_err() {
                 tracing::warn!("Stopped while store or sinks did not work; the proxies will send it again");
@@ -147,6 +149,7 @@ pub(super) struct Supervisor {
     pub(super) alone: CancellationToken,
     pub(super) drain_time: Duration,
     pub(super) commit: std::thread::JoinHandle<()>,
+    pub(super) watched: Watched,
 }
 
 impl Supervisor {
@@ -162,6 +165,11 @@ impl Supervisor {
         tasks.spawn(async move {
             serve.await;
             "serve"
+        });
+        let watch = self.watched.run(self.drain.clone());
+        tasks.spawn(async move {
+            watch.await;
+            "watch"
         });
         tokio::select! {
             () = self.stop.cancelled() => tracing::info!("Stopping: proxies are asked to finish"),

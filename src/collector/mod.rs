@@ -32,6 +32,7 @@ pub mod registry;
 mod service;
 pub mod session;
 pub mod sinks;
+mod stuck;
 
 pub use commit::Health;
 pub use metrics::Metrics;
@@ -53,6 +54,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stuck::Watched;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -296,7 +298,7 @@ pub async fn start(
         lanes_per_identity: limits.lanes_per_identity,
         metrics: metrics.clone(),
         registry: registry.clone(),
-        health: health_in,
+        health: health_in.clone(),
         alone: alone.clone(),
         runtime: Handle::current(),
     };
@@ -304,7 +306,8 @@ pub async fn start(
         tokio::task::spawn_blocking(move || parts.open()).await.map_err(|_| StartError::Runtime)??;
     let mark_store_id = parts.store.id();
     let (orders, requests) = mpsc::channel(WAITING_ORDERS);
-    let commit = spawn_commit(Commit::new(parts), requests, alone.clone(), stop.clone())?;
+    let watched = Watched::new(health_in, metrics.clone());
+    let commit = spawn_commit(Commit::new(parts), watched.clone(), requests, alone.clone(), stop.clone())?;
 
     announce(address, &allow);
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -333,7 +336,7 @@ pub async fn start(
         cut: cut.clone(),
         clock: unix_ms,
     };
-    let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit };
+    let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit, watched };
     let supervisor = Some(tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared)))));
     let view = View { address, mark_store_id, started_ms: unix_ms(), registry, health };
     Ok(Running { view, tls, stop, supervisor })

@@ -13,6 +13,7 @@
 //! | if | then |
 //! |---|---|
 //! | a step fails | nothing is answered; the step is tried again every second until it works or the collector stops |
+//! | a step does not come back | nothing is answered; [`super::stuck`] tells it |
 //! | the process dies before 2 | the proxies send the batches again; sinks of step 1 get them twice |
 //! | the process dies after 2 | the next start writes the file's part again (see [`super::sinks::jsonl`]) |
 //! | a batch can not be decoded, or decoding it panics | it is rejected, its mark does not move |

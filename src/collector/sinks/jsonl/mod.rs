@@ -21,7 +21,7 @@
 //! | before the transaction | nothing: the proxy sends the batches again |
 //! | before the rename | the rename is done, then the text is written |
 //! | before or in the write | the text is written again at its offset; a reader that follows the file sees no byte change |
-//! | after it | the text is there: nothing |
+//! | after it | the text is there, maybe no further than the kernel: it is written over itself and synced |
 //!
 //! | if at start | then |
 //! |---|---|
