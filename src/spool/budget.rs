@@ -186,7 +186,9 @@ fn drop_segment(
     let positions = shared.state().positions();
     journal.positions.write(&positions, true)?;
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
-    shared.storage.remove(&segment.path)
+    shared.storage.remove(&segment.path)?;
+    journal.skips.reserve();
+    Ok(())
 }
 
 /// Fills in what the rows' batches hold, from the segment's frames.

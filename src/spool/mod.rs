@@ -365,6 +365,11 @@ pub fn open(settings: Settings, metrics: Metrics) -> Result<(Spool, Writer, Send
     open::open(Arc::new(crate::storage::Disk), settings, metrics)
 }
 
+/// There is no room on the disk.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The clock, for what is written into files.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -6,12 +6,13 @@
 //!       | count u32, records per number u32 each
 //!       | count u32, each: family u8 (4 or 6), address 4 or 16 B, records u64
 //! ```
-//! Rows are appended. Those that the position has passed stay in the file until it is written anew without
-//! them; whoever reads it leaves them out. A row that cannot be read is passed over.
+//! Rows are appended, over zeros that keep room for some more: on a full disk the oldest batches can go only
+//! when their row is written. Those that the position has passed stay in the file until it is written anew
+//! without them; whoever reads it leaves them out. A row that cannot be read is passed over.
 
 use super::cursor::Cursor;
 use super::frame::Fault;
-use super::{LaneId, SkipRow};
+use super::{LaneId, SkipRow, is_full};
 use crate::proto::skip::Reason;
 use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
@@ -25,6 +26,8 @@ const MAGIC: [u8; 2] = [0xF5, 0x5C];
 const VERSION: u8 = 1;
 /// The file is written anew when this much of it is rows that nobody needs, and more than half.
 const SPARE_BYTES: u64 = 256 << 10;
+/// Zeros that are kept behind the rows.
+const RESERVE_BYTES: u64 = 64 << 10;
 
 fn encode(out: &mut Vec<u8>, row: &SkipRow) {
     let start = out.len();
@@ -122,7 +125,10 @@ pub struct SkipsFile {
     dir: PathBuf,
     /// `None` until it is made, and after a failure: then it is written anew.
     file: Option<Arc<dyn StorageFile>>,
+    /// Of rows.
     bytes: u64,
+    /// Of rows and the zeros behind them.
+    reserved: u64,
 }
 
 impl SkipsFile {
@@ -131,7 +137,7 @@ impl SkipsFile {
     /// # Errors
     /// Those of the disk, other than that there is no file.
     pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> io::Result<(Self, Vec<SkipRow>)> {
-        let this = Self { storage: storage.clone(), dir: dir.to_owned(), file: None, bytes: 0 };
+        let this = Self { storage: storage.clone(), dir: dir.to_owned(), file: None, bytes: 0, reserved: 0 };
         let file = match storage.open(&dir.join(NAME), Mode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((this, Vec::new())),
@@ -166,12 +172,27 @@ impl SkipsFile {
         for row in new {
             encode(&mut bytes, row);
         }
-        let result = file.write_at(&mut [IoSlice::new(&bytes)], self.bytes).and_then(|()| file.sync());
+        let written = file.write_at(&mut [IoSlice::new(&bytes)], self.bytes);
+        if written.as_ref().is_err_and(is_full) {
+            // The file is as good as before: the next row is written over what there is of this one.
+            return written;
+        }
+        let result = written.and_then(|()| file.sync());
         match result {
             Ok(()) => self.bytes += bytes.len() as u64,
             Err(_) => self.file = None,
         }
         result
+    }
+
+    /// Makes the room behind the rows whole again, if there is any on the disk.
+    pub fn reserve(&mut self) {
+        let (from, to) = (self.reserved.max(self.bytes), self.bytes + RESERVE_BYTES);
+        let Some(file) = self.file.as_ref().filter(|_| from + RESERVE_BYTES / 2 < to) else { return };
+        let zeros = vec![0; usize::try_from(to - from).unwrap_or(0)];
+        if file.write_at(&mut [IoSlice::new(&zeros)], from).is_ok() {
+            self.reserved = to;
+        }
     }
 
     /// Writes the file anew if rows that are not needed any more take too much of it.
@@ -202,14 +223,16 @@ impl SkipsFile {
         for row in rows {
             encode(&mut bytes, row);
         }
-        self.file = None;
+        let used = bytes.len();
+        bytes.resize(used + RESERVE_BYTES as usize, 0);
         let new = self.dir.join(NEW_NAME);
         let file = self.storage.open(&new, Mode::Create)?;
         file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
         file.sync()?;
+        self.file = None;
         self.storage.rename(&new, &self.dir.join(NAME))?;
         self.storage.sync_dir(&self.dir)?;
-        self.bytes = bytes.len() as u64;
+        (self.bytes, self.reserved) = (used as u64, bytes.len() as u64);
         self.file = Some(file);
         Ok(())
     }
@@ -251,13 +274,15 @@ mod tests {
         }
         assert_eq!(read(dir.path()), rows);
         let path = dir.path().join(NAME);
-        let good = std::fs::read(&path).unwrap();
+        let mut good = std::fs::read(&path).unwrap();
         let mut lens = Vec::new();
         for one in &rows {
             let mut bytes = Vec::new();
             encode(&mut bytes, one);
             lens.push(bytes.len());
         }
+        let zeros = good.split_off(lens.iter().sum());
+        assert!(zeros.len() as u64 > RESERVE_BYTES / 2 && zeros.iter().all(|byte| *byte == 0));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
@@ -288,6 +313,13 @@ mod tests {
         let before = file.bytes;
         file.shrink(|| vec![row(1, 1)]).unwrap();
         assert!(file.bytes < before / 100);
-        assert_eq!(read(dir.path()), [row(1, 1)]);
+        file.reserve();
+        assert_eq!(file.reserved, file.bytes + RESERVE_BYTES);
+        // What is added later has its room made whole again.
+        file.add(&[row(2, 12_000)], || unreachable!()).unwrap();
+        file.reserve();
+        assert_eq!(file.reserved, file.bytes + RESERVE_BYTES);
+        assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), file.reserved);
+        assert_eq!(read(dir.path()), [row(1, 1), row(2, 12_000)]);
     }
 }

@@ -11,7 +11,7 @@ use super::queue::Wake;
 use super::read::Index;
 use super::segment::{Growing, Numbered};
 use super::state::{GrowingView, Lane, Segment, Shared, State};
-use super::{LaneId, Stored};
+use super::{LaneId, Stored, is_full};
 use crate::batch::{Digest, Sealed};
 use std::io;
 use std::sync::Arc;
@@ -472,8 +472,4 @@ impl Writer {
         }
         self.settle(true);
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
