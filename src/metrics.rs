@@ -263,29 +263,15 @@ impl Ingest {
         self.register_templates(into);
     }
 
-    /// What is missing by sequence numbers and has not come late either, by what they count: of all senders
-    /// together what `flowproxy exporters` says of each.
-    pub fn missing_net(&self) -> BTreeMap<&'static str, u64> {
-        let late = self.sequence_late.all();
-        let net =
-            |(unit, missing): (_, u64)| (unit, missing.saturating_sub(late.get(unit).copied().unwrap_or(0)));
-        self.sequence_missing.all().into_iter().map(net).collect()
-    }
-
     fn register_sequences(&self, into: &mut Registry) {
         let (missing, late) = (&self.sequence_missing, &self.sequence_late);
         labelled(
             into,
             "sequence_missing",
-            "Missing by sequence numbers when the next came, an estimate, by what they count; those that came late are among them",
+            "Missing by sequence numbers, an estimate, by what they count",
             missing,
         );
-        labelled(
-            into,
-            "sequence_late",
-            "Those of the missing that came late: less these, it is what `/status` calls missing",
-            late,
-        );
+        labelled(into, "sequence_late", "Those of the missing that came late", late);
         counter(into, "sequence_duplicates", "Datagrams that came twice", &self.sequence_duplicates);
         counter(into, "sequence_resets", "Sequences that began anew", &self.sequence_resets);
         let dropped = &self.samples_dropped_by_exporter;

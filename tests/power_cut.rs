@@ -17,7 +17,10 @@ mod fuse;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::ops::RangeInclusive;
+use std::process::Command;
 use std::time::Duration;
 
 use fuse::files::Image;
@@ -27,6 +30,7 @@ use fuse::load::{
 };
 use fuse::segments::{numbers_in, promised};
 use fuse::{Disk, Kind, Losses, NO_FUSE};
+use support::process::Process;
 use support::rig::{End, Rig};
 use support::{Numbers, PATIENCE, skipped, wait_until};
 
@@ -78,6 +82,64 @@ fn wait_for_place(disk: &Disk, place: Option<(Kind, usize)>, moment: Duration) {
         }
         None => std::thread::sleep(moment),
     }
+}
+
+/// The disk itself: what the other tests rest on.
+#[test]
+fn the_disk_loses_what_was_not_synced() {
+    let rig = Rig::new();
+    let Some(mut disk) = disk(&rig, "the disk itself") else { return };
+    let at = |name: &str| rig.path("disk").join(name);
+    let put = |name: &str, bytes: &[u8], synced: bool| {
+        let mut file = File::options().append(true).create(true).open(at(name)).unwrap();
+        file.write_all(bytes).unwrap();
+        if synced {
+            file.sync_data().unwrap();
+        }
+        file
+    };
+    let sync_folder = || File::open(rig.path("disk")).unwrap().sync_all().unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    for name in ["kept", "renamed", "removed", "folder/unnamed"] {
+        put(name, b"one", true);
+    }
+    put("empty", b"lost", false);
+    sync_folder();
+    put("kept", b"two", true);
+    put("kept", b"lost", false);
+    put("unnamed", b"lost", true);
+    std::fs::rename(at("renamed"), at("elsewhere")).unwrap();
+    std::fs::remove_file(at("removed")).unwrap();
+    let locked = put("kept", b"", false);
+    locked.try_lock().unwrap();
+    assert!(File::open(at("kept")).unwrap().try_lock().is_err(), "flock holds");
+    assert_eq!(std::fs::read(at("kept")).unwrap(), b"onetwolost");
+    drop(locked);
+
+    let mut sleep = Command::new("sleep");
+    let process = Process::start(sleep.arg("60"), &rig.path("sleep.log"));
+    disk.power_cut(process, Losses::all());
+    let mut names: Vec<_> =
+        std::fs::read_dir(rig.path("disk")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["empty", "folder", "kept", "removed", "renamed"]);
+    assert_eq!(std::fs::read(at("kept")).unwrap(), b"onetwo");
+    assert_eq!(std::fs::read(at("removed")).unwrap(), b"one");
+    assert_eq!(std::fs::read(at("empty")).unwrap(), b"");
+    assert_eq!(std::fs::read_dir(at("folder")).unwrap().count(), 0);
+
+    // A failed fsync forgets, and the next one says nothing.
+    disk.set(|faults| faults.failing_syncs = 1);
+    let file = put("kept", b"three", false);
+    assert!(file.sync_data().is_err());
+    file.sync_data().unwrap();
+    disk.set(|faults| faults.room_bytes = 64 << 10);
+    let full = put("empty", &[7; 32 << 10], false).write_all(&[7; 64 << 10]).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::StorageFull);
+    disk.set(|faults| faults.read_only = true);
+    assert_eq!(File::create(at("new")).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(disk.now()["kept"], b"onetwothree");
+    assert_eq!(disk.durable()["kept"], b"onetwo");
 }
 
 #[test]
@@ -295,4 +357,45 @@ fn row_04_power_cuts_of_the_collector_under_load() {
     assert_balance(&counts(&written(&disk.now())), 1..next, &format!("FLOWPROXY_POWER_CUT_SEED={seed}"));
     assert!(proxy.process.terminate().success());
     assert!(collector.process.terminate().success());
+}
+
+/// The killed collector's last group is in the file as far as the kernel goes, and the next group begins another.
+#[test]
+fn row_04_power_cut_of_the_collector_after_a_kill() {
+    let rig = Rig::new();
+    let Some(mut disk) = disk(&rig, "a power cut of the collector after a kill") else { return };
+    let config = format!("{COLLECTOR_ON_DISK}max_bytes = \"64KiB\"\n");
+    let ordinary = proxy_config(&rig).replace("disk/spool", "spool");
+    // A batch is a group of 27 KB.
+    let ordinary = ordinary.replace("max_records = 2", "max_records = 10").replace("\"5ms\"", "\"1s\"");
+    let proxy = rig.start("run", "proxy.toml", &ordinary);
+    proxy.wait_healthy();
+    let mut next = 1;
+    let mut batch = |proxy: &End| {
+        feed(proxy, next..=next + 9);
+        next += 10;
+    };
+    let everything = |disk: &Disk, last| counts(&written(&disk.now())).len() == last;
+    for passing in 0..4 {
+        let collector = rig.collector(&config);
+        batch(&proxy);
+        wait_drained(&proxy);
+        let stall = disk.stall_at(Kind::Sync, passing);
+        batch(&proxy);
+        // Fewer fsyncs than that: nothing to cut in.
+        stall.wait(Duration::from_secs(1));
+        stall.keep();
+        disk.kill(collector.process);
+        let collector = rig.collector(&config);
+        batch(&proxy);
+        wait_drained(&proxy);
+        wait_until("all of it", || everything(&disk, 30 * (passing + 1)));
+        disk.power_cut(collector.process, Losses::all());
+        drop(rig.collector(&config));
+        assert_balance(
+            &counts(&written(&disk.now())),
+            1..=30 * (passing as u32 + 1),
+            &format!("fsync {passing}"),
+        );
+    }
 }

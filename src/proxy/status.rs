@@ -79,7 +79,7 @@ impl Counters {
                 "batched": ingest.records_batched.get(),
             },
             "missing_by_sequence_estimate": {
-                "missing": ingest.missing_net(),
+                "missing": ingest.sequence_missing.all(),
                 "late": ingest.sequence_late.all(),
                 "duplicate_datagrams": ingest.sequence_duplicates.get(),
                 "resets": ingest.sequence_resets.get(),

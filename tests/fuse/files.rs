@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use fuser::Errno;
 
+use super::losses::Losses;
 use crate::support::Numbers;
 
 /// The top folder's inode.
@@ -129,6 +130,14 @@ impl Node {
         Self { content, mode: (mode & 0o7777) as u16, changed: SystemTime::now() }
     }
 
+    fn as_folder(&self) -> Option<&Folder> {
+        if let Content::Folder(folder) = &self.content { Some(folder) } else { None }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&self.content, Content::File(file) if file.opened > 0)
+    }
+
     pub fn blocks(&self) -> u64 {
         match &self.content {
             Content::File(file) => file.blocks.iter().filter(|taken| **taken).count() as u64,
@@ -195,9 +204,14 @@ impl Files {
         if self.faults.read_only { Err(Errno::EROFS) } else { Ok(()) }
     }
 
-    /// Bytes that are taken.
+    /// Bytes that are taken: by what has a name now or is open.
     pub fn used_bytes(&self) -> u64 {
-        self.nodes.values().map(Node::blocks).sum::<u64>() * BLOCK_BYTES
+        let mut named = BTreeSet::from([ROOT]);
+        for folder in self.nodes.values().filter_map(Node::as_folder) {
+            named.extend(folder.now.values());
+        }
+        let taken = |(inode, node): &(&u64, &Node)| named.contains(*inode) || node.is_open();
+        self.nodes.iter().filter(taken).map(|(_, node)| node.blocks()).sum::<u64>() * BLOCK_BYTES
     }
 
     /// Whether everything is durable that was not forgotten.
@@ -385,15 +399,11 @@ impl Files {
     /// Lets go of what has no name, now, on the medium or on its way there, and is not open.
     fn sweep(&mut self) {
         let mut named = BTreeSet::from([ROOT]);
-        for node in self.nodes.values() {
-            match &node.content {
-                Content::Folder(folder) => named.extend(folder.now.values().chain(folder.durable.values())),
-                Content::File(_) => {}
-            }
+        for folder in self.nodes.values().filter_map(Node::as_folder) {
+            named.extend(folder.now.values().chain(folder.durable.values()));
         }
         named.extend(self.names.iter().flatten().filter_map(|(.., inode)| *inode));
-        let open = |node: &Node| matches!(&node.content, Content::File(file) if file.opened > 0);
-        self.nodes.retain(|inode, node| named.contains(inode) || open(node));
+        self.nodes.retain(|inode, node| named.contains(inode) || node.is_open());
     }
 
     /// What is surely on the medium.
@@ -457,42 +467,8 @@ impl Files {
 
     /// A name of an inode.
     fn name_of(&self, inode: u64) -> Option<&str> {
-        let folders = self.nodes.values().filter_map(|node| match &node.content {
-            Content::Folder(folder) => Some(folder),
-            Content::File(_) => None,
-        });
+        let folders = self.nodes.values().filter_map(Node::as_folder);
         let mut names = folders.flat_map(|folder| &folder.now);
         names.find(|(_, named)| **named == inode).map(|(name, _)| name.as_str())
-    }
-}
-
-/// What a power cut takes of what was not durable.
-pub struct Losses {
-    /// Of 4 changes so many are kept, each for itself.
-    kept_of_4: usize,
-    /// A write is torn.
-    tears: bool,
-    numbers: Numbers,
-}
-
-impl Losses {
-    /// All of it: the disk had written nothing back.
-    pub fn all() -> Self {
-        Self { kept_of_4: 0, tears: false, numbers: Numbers::from_seed(1) }
-    }
-
-    /// The end of one write.
-    pub fn torn(seed: u64) -> Self {
-        Self { kept_of_4: 4, tears: true, numbers: Numbers::from_seed(seed) }
-    }
-
-    /// Some of it, or all.
-    pub fn by(numbers: &mut Numbers) -> Self {
-        let (kept_of_4, tears) = (numbers.below(4), numbers.below(2) == 0);
-        Self { kept_of_4, tears, numbers: Numbers::from_seed(numbers.next()) }
-    }
-
-    fn keep(&mut self) -> bool {
-        self.numbers.below(4) < self.kept_of_4
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod files;
 pub mod load;
+mod losses;
 pub mod segments;
 mod served;
 
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant};
 use fuser::{BackgroundSession, Config, MountOption};
 
 use crate::support::process::Process;
-pub use files::Losses;
+
 use files::{Faults, Files, Image};
+pub use losses::Losses;
 pub use served::Kind;
 use served::{Gate, Served, Shared};
 
@@ -92,7 +94,13 @@ impl Disk {
         Stall(self)
     }
 
-    fn open(&self) {
+    /// Ends a stall when it is dropped, whoever began it.
+    pub fn answers_at_last(&self) -> Stall<'_> {
+        Stall(self)
+    }
+
+    /// Ends a stall.
+    pub fn go_on(&self) {
         let mut inner = self.shared.lock();
         inner.shut_at = None;
         if inner.gate == Gate::Shut {
@@ -155,7 +163,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.open();
+        self.go_on();
         self.unmount();
     }
 }
@@ -193,6 +201,6 @@ impl Stall<'_> {
 
 impl Drop for Stall<'_> {
     fn drop(&mut self) {
-        self.0.open();
+        self.0.go_on();
     }
 }

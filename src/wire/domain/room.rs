@@ -67,12 +67,10 @@ impl Room {
 
     /// Notes that the domain is used.
     pub(super) fn touch(&mut self, key: DomainKey, seat: &mut Seat) {
-        if seat.turn == self.turn {
-            return; // It was the last one, too.
-        }
+        self.leave(key, *seat);
         self.turn += 1;
-        let (turn, before) = (self.turn, std::mem::replace(&mut seat.turn, self.turn));
-        self.class(*seat).touch(key, before, turn);
+        seat.turn = self.turn;
+        self.class(*seat).enter(key, *seat);
     }
 
     /// Notes that the domain has been read.
@@ -134,14 +132,6 @@ impl Class {
         self.order.insert(seat.turn, key);
         self.addresses.entry(address).or_default().order.insert(seat.turn, key);
         self.weigh(address, 1, 0, seat.fields);
-    }
-
-    fn touch(&mut self, key: DomainKey, before: u64, turn: u64) {
-        let part = self.addresses.get_mut(&key.exporter.address).map(|part| &mut part.order);
-        for order in part.into_iter().chain([&mut self.order]) {
-            order.insert(turn, key);
-            order.remove(&before);
-        }
     }
 
     fn leave(&mut self, key: DomainKey, seat: Seat) {
