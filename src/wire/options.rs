@@ -132,7 +132,7 @@ impl DomainState {
     }
 
     /// Takes over what a record told, and keeps `cost` what [`DomainState::cost`] gives.
-    fn tell(&mut self, told: &Told<'_>, cost: &mut usize) -> Outcome {
+    fn tell(&mut self, told: &Told<'_>, cost: &mut usize, most_named: usize) -> Outcome {
         let mut outcome = match told.change() {
             None => Outcome::default(),
             Some(rate) => match (told.sampler, told.interface) {
@@ -152,17 +152,17 @@ impl DomainState {
             (outcome.changed, outcome.sampling_changed) = (true, true);
         }
         if let Some(interface) = told.interface {
-            outcome.add(self.name(interface, told, cost));
+            outcome.add(self.name(interface, told, cost, most_named));
         }
         outcome
     }
 
-    fn name(&mut self, interface: u32, told: &Told<'_>, cost: &mut usize) -> Outcome {
+    fn name(&mut self, interface: u32, told: &Told<'_>, cost: &mut usize, most_named: usize) -> Outcome {
         let (name, description) = (text(told.name), text(told.description));
         if name.is_empty() && description.is_empty() {
             return Outcome::default();
         }
-        let is_full = self.interfaces.len() >= MOST_INTERFACES;
+        let is_full = self.interfaces.len() >= MOST_INTERFACES || *cost >= most_named;
         if is_full && !self.interfaces.contains_key(&interface) {
             return Outcome { refused: true, ..Outcome::default() };
         }
@@ -316,20 +316,22 @@ impl Reader {
         (binds || roles.iter().any(|role| role.tells())).then_some(Reader { roles, is_v9 })
     }
 
-    /// Takes over what the record in `row` tells; keeps `cost` the state's.
+    /// Takes over what the record in `row` tells; keeps `cost` the state's. Interfaces that are not named yet are
+    /// refused a name once it has come to `most_named`.
     pub(super) fn read(
         &self,
         layout: &Layout,
         mut row: &[u8],
         state: &mut DomainState,
         cost: &mut usize,
+        most_named: usize,
     ) -> Outcome {
         let mut told = Told::default();
         for (placed, role) in layout.fields().iter().zip(&self.roles) {
             let Some(value) = take_value(&mut row, placed.field.width) else { break };
             told.take(*role, value, self.is_v9);
         }
-        state.tell(&told, cost)
+        state.tell(&told, cost, most_named)
     }
 }
 
@@ -467,7 +469,7 @@ mod tests {
 
     fn tell(state: &mut DomainState, (layout, reader): &(Layout, Reader), row: &[u8]) -> Outcome {
         let mut cost = state.cost();
-        let outcome = reader.read(layout, row, state, &mut cost);
+        let outcome = reader.read(layout, row, state, &mut cost, usize::MAX);
         assert_eq!(cost, state.cost());
         outcome
     }
@@ -522,7 +524,8 @@ mod tests {
                 (&parts, [id, id].concat()),
             ];
             for (place, ((layout, reader), row)) in rows.iter().enumerate() {
-                refused[place] += usize::from(reader.read(layout, row, &mut state, &mut cost).refused);
+                let outcome = reader.read(layout, row, &mut state, &mut cost, usize::MAX);
+                refused[place] += usize::from(outcome.refused);
             }
         }
         assert_eq!(cost, state.cost());

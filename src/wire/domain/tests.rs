@@ -4,6 +4,7 @@ use super::ports::MOST_PORTS;
 use super::*;
 use crate::flow::Field;
 use crate::proto::RecordKind;
+use crate::wire::options::Reader;
 
 fn key_of(address: [u8; 4], port: u16) -> DomainKey {
     let exporter = Exporter { address: address.into(), port };
@@ -265,4 +266,23 @@ fn a_crowd_of_ports_is_forgotten_in_time() {
     }
     domains.heard(key(1), 256, layout(1));
     assert!(domains.candidate(&key(900), 256).is_some());
+}
+
+#[test]
+fn names_of_interfaces_leave_templates_their_room() {
+    let mut domains = Domains::new(Limits { fields: 400, ..Limits::default() });
+    for id in 256..266 {
+        domains.heard(key(1), id, layout(id));
+    }
+    let field = |element, width| Field { enterprise: 0, element, width };
+    let names = Layout::packed(RecordKind::Options, 1, false, &[field(10, 4), field(82, 8)]);
+    let reader = Reader::new(&names).unwrap();
+    let rows: Vec<Vec<u8>> = (1..5_000_u32).map(|id| [&id.to_be_bytes()[..], b"ethernet"].concat()).collect();
+    domains.tell(&key(1), &reader, &names, rows.iter().map(Vec::as_slice));
+    let named = domains.map[&key(1)].state.interfaces.len();
+    assert!((10..100).contains(&named), "{named}");
+    domains.heard(key(1), 300, layout(300));
+    for id in (256..266).chain([300]) {
+        assert_eq!(domains.change(&key(1), id, &layout(id)), Change::Same, "template {id}");
+    }
 }

@@ -69,11 +69,13 @@ impl Domains {
         layout: &Layout,
         rows: impl Iterator<Item = &'r [u8]>,
     ) {
+        // The templates need the other half: over TCP they do not come again.
+        let most_named = self.limits.fields / 2;
         let Some(domain) = self.map.get_mut(key) else { return };
         let mut sum =
             Outcome { sampling_changed: std::mem::take(&mut domain.is_restored), ..Outcome::default() };
         for row in rows {
-            let outcome = reader.read(layout, row, &mut domain.state, &mut domain.cost);
+            let outcome = reader.read(layout, row, &mut domain.state, &mut domain.cost, most_named);
             sum.changed |= outcome.changed;
             sum.sampling_changed |= outcome.sampling_changed;
             self.books.refused += u64::from(outcome.refused);
