@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 /// Handshakes under way at once; further connections wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 256;
+pub const MAX_HANDSHAKES: usize = 256;
 /// The longest a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Pause after a failure to accept.

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub lost_batches: Counter,
     /// Two live connections of one identity whose processes differ and both write: a copied disk or key.
     pub twins: Counter,
+    /// Lanes of which a proxy knows more to be committed than this store does.
+    pub marks_went_back: Counter,
     /// Lanes adopted: their marks were not known.
     pub adopted: Counter,
     /// Bytes written by sinks.
@@ -89,6 +91,7 @@ impl Metrics {
             skipped_batches: Labelled::new("reason", &Self::SKIPPED),
             lost_batches: Counter::default(),
             twins: Counter::default(),
+            marks_went_back: Counter::default(),
             adopted: Counter::default(),
             sink_bytes: Counter::default(),
             commits: Counter::default(),
@@ -111,6 +114,7 @@ impl Metrics {
             ("collector_gaps", "Batches and skips dropped after a gap", &self.gaps),
             ("collector_lost_batches", "Batches lost with their proxy's disk", &self.lost_batches),
             ("collector_twins", "Identities seen writing from two processes", &self.twins),
+            ("collector_marks_went_back", "Marks lower than their proxies know", &self.marks_went_back),
             ("collector_adopted_lanes", "Lanes whose marks were not known", &self.adopted),
             ("collector_sink_bytes", "Bytes written by sinks", &self.sink_bytes),
             ("collector_store_commits", "Durable transactions of the mark store", &self.commits),

@@ -22,6 +22,7 @@
 //! under way. While store or sinks do not work it gives up instead: what is unanswered comes again.
 
 mod accept;
+mod alarms;
 mod assembly;
 pub(crate) mod commit;
 pub mod deaths;
@@ -34,6 +35,7 @@ pub mod session;
 pub mod sinks;
 mod stuck;
 
+pub use accept::MAX_HANDSHAKES;
 pub use commit::Health;
 pub use metrics::Metrics;
 

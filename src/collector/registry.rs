@@ -38,6 +38,8 @@ pub struct Proxy {
     pub datagrams_committed: u64,
     /// Milliseconds that its oldest unsent batch has waited, as it last said.
     pub oldest_unsent_age: u64,
+    /// Something about it that needs an operator, the last one, until the collector's next start.
+    pub alarm: Option<String>,
     /// Its own totals, as it last said.
     pub totals: Option<Totals>,
     /// Its lanes, the last opened ones.
@@ -221,6 +223,13 @@ impl Member {
         let instance = stream.instance;
         let others = inner.streams.values().filter(|other| other.identity == self.identity && other.writes);
         others.map(|other| other.instance).any(|other| other != instance)
+    }
+
+    /// Something needs an operator.
+    pub fn alarm(&self, text: String) {
+        if let Some(known) = self.registry.lock().proxies.get_mut(&self.identity) {
+            known.facts.alarm = Some(text);
+        }
     }
 
     /// The proxy has given its totals.

@@ -4,13 +4,14 @@
 //! a client that does not read is not read from either, and a stream that is dropped takes all with it.
 
 use super::accept::Peer;
+use super::alarms::{Alarm, Watch};
 use super::commit::{Health, Request};
 use super::metrics::Metrics;
 use super::registry::{Member, Registry};
 use super::session::{Action, Conditions, Limits, Order, Outcome, Session, Task};
 use crate::lines::limited;
 use crate::proto::forward_server::Forward;
-use crate::proto::{self, ClientMessage, ServerMessage, Window, server_message::Message};
+use crate::proto::{self, ClientMessage, ServerMessage, Window, client_message, server_message::Message};
 use crate::tls::Identity;
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -162,6 +163,7 @@ enum Event {
 struct Driver {
     shared: Arc<Shared>,
     session: Session,
+    watch: Watch,
     identity: Identity,
     member: Member,
     incoming: Streaming<ClientMessage>,
@@ -200,6 +202,7 @@ impl Driver {
         Self {
             shared,
             session,
+            watch: Watch::default(),
             identity,
             member,
             incoming,
@@ -253,13 +256,22 @@ impl Driver {
     fn step(&mut self, event: Event) -> Vec<Action> {
         let at = self.conditions();
         match event {
-            Event::Message(Ok(Some(message))) => self.session.on_message(message.message, &at),
+            Event::Message(Ok(Some(ClientMessage { message }))) => {
+                if let Some(client_message::Message::Hello(hello)) = &message {
+                    self.alarm(self.watch.hello(&hello.mark_store_id, &self.shared.mark_store_id));
+                }
+                self.session.on_message(message, &at)
+            }
             Event::Message(Ok(None)) => self.session.on_end(&at),
             Event::Message(Err(status)) => {
                 limited!(info, identity = %self.identity, reason = status.message(), "The stream broke");
                 vec![Action::End]
             }
-            Event::Outcome(outcome) => self.session.on_outcome(outcome, &at),
+            Event::Outcome(outcome) => {
+                let alarm = self.watch.answered(&outcome);
+                self.alarm(alarm);
+                self.session.on_outcome(outcome, &at)
+            }
             Event::Place(Some((permit, place))) => {
                 self.waiting = None;
                 if let Some(order) = self.parked.pop_front() {
@@ -314,12 +326,24 @@ impl Driver {
         }
     }
 
-    fn notice(&self, order: &Order) {
+    fn alarm(&self, alarm: Option<Alarm>) {
+        let Some(alarm) = alarm else { return };
+        if matches!(alarm, Alarm::MarkWentBack { .. }) {
+            self.shared.metrics.marks_went_back.inc();
+        }
+        limited!(error, identity = %self.identity, "{alarm}");
+        self.member.alarm(alarm.to_string());
+    }
+
+    fn notice(&mut self, order: &Order) {
+        self.watch.submitted(order);
         let writes = matches!(order, Order::Lane { task: Task::Open { current: true, .. }, .. });
         if writes && self.member.writes() {
+            const TEXT: &str = "Two live processes write under one identity: a copied disk or a shared key";
             self.shared.metrics.twins.inc();
             let identity = &self.identity;
-            limited!(error, %identity, "Two live processes write under one identity: a copied disk or a shared key");
+            limited!(error, %identity, "{TEXT}");
+            self.member.alarm(TEXT.to_owned());
         }
     }
 

@@ -270,7 +270,7 @@ async fn no_link_is_said_in_words_and_the_next_endpoint_is_tried() {
 }
 
 #[tokio::test]
-async fn a_collector_with_another_mark_store_is_left_at_first() {
+async fn row_22_a_collector_with_another_mark_store_is_left_at_first() {
     let site = Site::new();
     let first = site.collector("state").await;
     let proxy = site.proxy(vec![endpoint(first.address())]);
@@ -283,13 +283,14 @@ async fn a_collector_with_another_mark_store_is_left_at_first() {
     proxy.put(5..10);
     let link = proxy.reach(|link| link.state == State::BackingOff).await;
     assert!(link.last_error.unwrap().contains("keeps its marks in another store"));
+    assert!(link.alarm.unwrap().contains("another store"));
     proxy.end().await;
     assert_eq!(site.far.got(), [0, 1, 2, 3, 4]);
     other.stop().await;
 }
 
 #[tokio::test]
-async fn a_batch_that_the_collector_cannot_read_is_set_aside_and_the_rest_goes_on() {
+async fn row_27_a_batch_that_the_collector_cannot_read_is_set_aside_and_the_rest_goes_on() {
     let site = Site::new();
     let collector = site.collector("state").await;
     let proxy = site.proxy(vec![endpoint(collector.address())]);
@@ -412,4 +413,69 @@ async fn an_endpoint_that_is_no_longer_configured_is_left_when_the_next_one_is_t
     assert_eq!(site.far.got(), (0..100).collect::<Vec<_>>());
     assert_eq!((metrics.sent_batches.get(), metrics.failures.get()), (100, 0), "nothing twice");
     collector.stop().await;
+}
+
+/// Until the Welcome, as often as it takes.
+async fn connect_until_welcome(to: &Uri, tls: &Arc<ClientConfig>) -> (Duration, u32, impl Sized + use<>) {
+    let (begun, mut backoff) = (Instant::now(), Backoff::default());
+    loop {
+        if let Ok(connection) = connect::connect(to, tls.clone(), &Traffic::default()).await {
+            let (messages, outgoing) = tokio::sync::mpsc::channel(4);
+            let hello =
+                proto::Hello { versions: vec![1], instance: vec![7; 16].into(), ..Default::default() };
+            let hello = proto::client_message::Message::Hello(hello);
+            messages.send(proto::ClientMessage { message: Some(hello) }).await.unwrap();
+            let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+            let mut client = proto::forward_client::ForwardClient::new(connection.channel);
+            if let Ok(answers) = client.stream(outgoing).await
+                && let mut answers = answers.into_inner()
+                && let Ok(Some(_)) = answers.message().await
+            {
+                return (begun.elapsed(), backoff.failures(), (messages, answers));
+            }
+        }
+        tokio::time::sleep(backoff.failed(rand::random())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_26_500_proxies_come_back_at_once() {
+    const PROXIES: usize = 500;
+    const SILENT: usize = 300;
+    let site = Site::new();
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut settings = collector::Settings::new(listen, site.server_tls(), site.path("state"));
+    settings.drain_time = Duration::from_millis(200);
+    settings.sinks.null = true;
+    settings.limits.streams_per_identity = PROXIES;
+    let metrics = collector::Metrics::new();
+    let running = collector::start(settings, metrics.clone(), CancellationToken::new()).await.unwrap();
+
+    // Whoever says nothing keeps a place among the handshakes under way; the others wait outside.
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(tokio::net::TcpStream::connect(running.address()).await.unwrap());
+    }
+    let most = collector::MAX_HANDSHAKES as u64;
+    while metrics.accepted.get() < most {
+        tokio::task::yield_now().await;
+    }
+    assert!(metrics.connections.get() <= most as i64, "{}", metrics.connections.get());
+    drop(silent);
+
+    let (to, tls) = (endpoint(running.address()), site.client_tls());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..PROXIES {
+        let (to, tls) = (to.clone(), tls.clone());
+        tasks.spawn(async move { connect_until_welcome(&to, &tls).await });
+    }
+    let welcomed = tasks.join_all().await;
+    assert_eq!(metrics.streams.get(), PROXIES as i64);
+    let mut times: Vec<Duration> = welcomed.iter().map(|(time, ..)| *time).collect();
+    times.sort();
+    let again: u32 = welcomed.iter().map(|(_, failures, _)| failures).sum();
+    let (p99, last) = (times[PROXIES * 99 / 100], times[PROXIES - 1]);
+    eprintln!("{PROXIES} proxies at once: p99 {p99:?}, the last {last:?}, {again} attempts failed");
+    drop(welcomed);
+    running.stop().await;
 }

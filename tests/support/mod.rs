@@ -13,6 +13,7 @@ pub mod frames;
 pub mod pcap;
 pub mod probes;
 pub mod process;
+pub mod relay;
 pub mod rig;
 
 use std::io::Write;

@@ -234,6 +234,21 @@ impl Namespace {
         command
     }
 
+    /// Runs `body` on a thread in the namespace; the processes that it starts are there too.
+    pub fn enter(&self, body: impl FnOnce() + Send) {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.name)).expect("the namespace's file");
+        let ended = std::thread::scope(|scope| {
+            let inside = move || {
+                enter(&file);
+                body();
+            };
+            scope.spawn(inside).join()
+        });
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     /// A UDP socket on the namespace's own loopback, read from outside of it.
     pub fn loopback_socket(&self) -> UdpSocket {
         let file = std::fs::File::open(format!("/run/netns/{}", self.name)).expect("the namespace's file");

@@ -49,6 +49,15 @@ pub struct Load {
     pub bytes: u64,
 }
 
+impl Load {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            batches: self.batches.saturating_add(other.batches),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
 /// A lane.
 #[derive(Debug)]
 pub(super) struct Lane {

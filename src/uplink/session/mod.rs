@@ -18,7 +18,8 @@
 //! | Drain | nothing new is sent; Bye when all is acked or its deadline is over |
 //!
 //! Both the fresh lane and an older one have something to send: bytes go in turn, the fresh lane first, so it
-//! gets half of what can be sent at least. Old lanes go oldest first.
+//! gets half of what can be sent at least. Old lanes go oldest first, and have half of the window in flight at
+//! most, so that fresh batches which come later need not wait for their acks.
 //!
 //! Bounds: 16 open lanes at work (64 with those at rest), 4,096 messages of each in flight, window 4,096 batches and 64 MiB at most, one
 //! batch held back because it did not fit the window.
@@ -281,10 +282,7 @@ impl Session {
 
     /// What is in flight.
     pub fn in_flight(&self) -> Load {
-        self.lanes.iter().map(Lane::load).fold(Load::default(), |sum, load| Load {
-            batches: sum.batches.saturating_add(load.batches),
-            bytes: sum.bytes.saturating_add(load.bytes),
-        })
+        self.lanes.iter().map(Lane::load).fold(Load::default(), Load::plus)
     }
 
     /// The window that holds now.

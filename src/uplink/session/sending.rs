@@ -1,7 +1,7 @@
 //! What goes next, and whether the window has room for it.
 
 use super::Session;
-use super::lane::{Lane, Sent, SentBatch};
+use super::lane::{Lane, Load, Sent, SentBatch, Stage};
 use super::messages;
 use crate::proto::reject;
 use crate::spool::{SkipRow, Stored};
@@ -11,7 +11,7 @@ impl Session {
     /// The fresh lane and the old ones in turn, by bytes.
     pub(super) fn next_lane(&self) -> Option<&Lane> {
         let (fresh, old) = self.with_unsent();
-        match (fresh, old) {
+        match (fresh, old.filter(|_| self.has_room_for_old())) {
             (Some(fresh), Some(old)) => Some(if self.lead > 0 { old } else { fresh }),
             (fresh, old) => fresh.or(old),
         }
@@ -32,6 +32,17 @@ impl Session {
                     && load.bytes.saturating_add(bytes) <= self.window.bytes)
     }
 
+    /// Old lanes take half of the window at most while fresh batches may come: those find room at once then,
+    /// however slowly the link takes what is in flight.
+    fn has_room_for_old(&self) -> bool {
+        let fresh_may_come =
+            !self.finishing && self.lanes.iter().any(|lane| lane.view.current && lane.stage == Stage::Open);
+        let old = self.lanes.iter().filter(|lane| !lane.view.current).map(Lane::load);
+        let load = old.fold(Load::default(), Load::plus);
+        let half = Load { batches: (self.window.batches / 2).max(1), bytes: (self.window.bytes / 2).max(1) };
+        !fresh_may_come || load.batches < half.batches && load.bytes < half.bytes
+    }
+
     /// Whether the collector would refuse the batch for its size; a limit of 0 is none.
     fn is_too_large(&self, stored: &Stored) -> bool {
         let over = |limit: u32, bytes: usize| limit > 0 && bytes > limit as usize;
@@ -42,7 +53,7 @@ impl Session {
     /// Sends the batch, or holds it until the window has room.
     pub(super) fn offer(&mut self, place: usize, stored: Stored, now: Instant) {
         let bytes = stored.payload.len() as u64;
-        let both = matches!(self.with_unsent(), (Some(_), Some(_)));
+        let both = matches!(self.with_unsent(), (Some(_), Some(_))) && self.has_room_for_old();
         let Some(lane) = self.lanes.get_mut(place) else { return };
         if let Some((seq, digest)) = lane.opened_digest
             && seq.checked_add(1) == Some(stored.seq)

@@ -242,7 +242,7 @@ fn a_reconnect_goes_on_after_the_mark() {
 }
 
 #[test]
-fn the_window_of_batches_holds() {
+fn row_24_the_window_of_batches_holds() {
     let mut bench = Bench::open(vec![view(OWN, 1, 100, 0)], Window { batches: 3, bytes: 1 << 20 });
     assert_eq!(bench.data(), batches(1, 1..=3));
     bench.ack(1, 2);
@@ -276,7 +276,7 @@ fn the_window_of_bytes_holds_but_one_batch_may_always_go() {
 }
 
 #[test]
-fn acks_that_come_again_or_late_change_nothing() {
+fn row_24_acks_that_come_again_or_late_change_nothing() {
     let mut bench = Bench::open(vec![view(OWN, 1, 10, 0)], WIDE);
     bench.run();
     bench.ack(1, 5);
@@ -327,7 +327,7 @@ fn a_collector_that_loses_every_batch_is_left() {
 }
 
 #[test]
-fn a_mark_that_went_back_gets_what_is_left_and_is_told_the_rest() {
+fn row_23_a_mark_that_went_back_gets_what_is_left_and_is_told_the_rest() {
     let mut bench = Bench::new(vec![view(OWN, 10, 12, 9)]);
     bench.rows = vec![row(OWN, 5, 7, Reason::AlreadyAcked)];
     bench.welcome(WIDE);
@@ -342,7 +342,7 @@ fn a_mark_that_went_back_gets_what_is_left_and_is_told_the_rest() {
 }
 
 #[test]
-fn a_collector_that_does_not_know_the_lane_begins_where_we_say() {
+fn row_22_a_collector_that_does_not_know_the_lane_begins_where_we_say() {
     let mut bench = Bench::new(vec![view(OWN, 5, 7, 4)]);
     bench.welcome(WIDE);
     bench.run();
@@ -476,7 +476,45 @@ fn the_fresh_lane_gets_half_of_what_is_sent_and_old_ones_the_rest() {
 }
 
 #[test]
-fn a_refused_batch_is_set_aside_and_the_lane_goes_on() {
+fn old_lanes_leave_half_of_the_window_to_batches_that_come_later() {
+    let mut bench =
+        Bench::open(vec![view(OWN, 1, 1, 0), view(OLD, 1, 100, 0)], Window { batches: 8, bytes: 1 << 20 });
+    assert_eq!(bench.data(), batches(2, 1..=4));
+    bench.session.grown(10);
+    assert_eq!(bench.data(), batches(1, 1..=4), "no ack was needed for them");
+    bench.ack(2, 4);
+    let sent = bench.data();
+    assert_eq!(sent.len(), 4);
+    assert_eq!(sent.iter().filter(|one| matches!(one, Seen::Batch(1, _))).count(), 2, "{sent:?}");
+
+    let mut bytes =
+        Bench::open(vec![view(OWN, 1, 1, 0), view(OLD, 1, 100, 0)], Window { batches: 100, bytes: 800 });
+    assert_eq!(bytes.data(), batches(2, 1..=4), "of 100 bytes each");
+
+    bytes.session.finish(bytes.now);
+    assert_eq!(bytes.data(), batches(2, 5..=8), "nothing fresh comes any more");
+}
+
+#[test]
+fn a_session_that_waited_for_its_turn_begins_after_what_was_acked_meanwhile() {
+    let now = Instant::now();
+    let mut session = Session::new(facts(), vec![view(OWN, 1, 5, 0)], now);
+    let welcome = Welcome { version: 1, window: Some(WIDE), ..Welcome::default() };
+    session.received(ServerMessage { message: Some(Server::Welcome(welcome)) }, now);
+    session.grown(9);
+    session.refresh(vec![view(OWN, 8, 9, 7), view(OLD, 1, 3, 0)], 2, now);
+    session.store_taken(now);
+    let opens = std::iter::from_fn(|| session.poll()).filter_map(|output| match output {
+        Output::Send(ClientMessage { message: Some(Message::Open(open)) }) => {
+            Some((open.oldest_seq, open.next_seq, open.acked_seq))
+        }
+        _ => None,
+    });
+    assert_eq!(opens.collect::<Vec<_>>(), [(8, 9, 7), (1, 3, 0)]);
+}
+
+#[test]
+fn row_27_a_refused_batch_is_set_aside_and_the_lane_goes_on() {
     let mut bench = Bench::open(vec![view(OWN, 1, 6, 0)], WIDE);
     bench.run();
     bench.reject(1, 2, reject::Reason::Malformed);
@@ -493,7 +531,7 @@ fn a_refused_batch_is_set_aside_and_the_lane_goes_on() {
 }
 
 #[test]
-fn the_third_refusal_in_a_row_sets_nothing_aside() {
+fn row_27_the_third_refusal_in_a_row_sets_nothing_aside() {
     let mut bench = Bench::open(vec![view(OWN, 1, 9, 0)], WIDE);
     bench.run();
     for seq in 1..=2 {
@@ -527,7 +565,7 @@ fn a_batch_that_is_too_large_for_the_collector_is_not_sent() {
 }
 
 #[test]
-fn another_digest_than_ours_is_never_taken_for_an_ack() {
+fn row_13_another_digest_than_ours_is_never_taken_for_an_ack() {
     // At Opened: the batch is read back before the mark is believed.
     let mut bench = Bench::new(vec![view(OWN, 1, 9, 0)]);
     bench.welcome(WIDE);
@@ -607,7 +645,7 @@ fn a_forked_reject_stops_the_lane_and_sets_nothing_aside() {
 }
 
 #[test]
-fn silence_ends_it_only_while_something_is_awaited() {
+fn row_20_60_s_of_silence_end_it_only_while_something_is_awaited() {
     let mut greeting = Bench::new(vec![view(OWN, 1, 1, 0)]);
     greeting.run();
     greeting.wait(Duration::from_secs(60));
@@ -641,7 +679,7 @@ fn heartbeats_tell_every_lanes_next_number() {
 }
 
 #[test]
-fn a_drain_waits_for_what_is_in_flight_and_sends_nothing_new() {
+fn row_25_a_drain_waits_for_what_is_in_flight_and_sends_nothing_new() {
     let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
     bench.run();
     bench.say(Server::Drain(Drain { deadline: 5000 }));
