@@ -145,7 +145,7 @@ fn explain_tcp(at: &SocketAddr, source: &io::Error) -> String {
     }
 }
 
-/// Tries the name's addresses in turn.
+/// Looks the name up, as the answer may be another one each time, and tries its addresses in turn.
 async fn dial(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Error> {
     let no_address = |reason: String| Error::Name { host: host.to_owned(), reason };
     let looked_up = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port)));
@@ -153,18 +153,26 @@ async fn dial(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Error> {
         .await
         .map_err(|_| no_address("the name servers do not answer".to_owned()))?
         .map_err(|error| no_address(error.to_string()))?;
-    let mut last = no_address("the answer is empty".to_owned());
-    for at in addresses.take(MAX_ADDRESSES) {
+    let connected = dial_any(addresses.take(MAX_ADDRESSES)).await;
+    connected.unwrap_or_else(|| Err(no_address("the answer is empty".to_owned())))
+}
+
+/// The first address that takes a connection, else the last one's failure; `None` without addresses.
+async fn dial_any(
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> Option<Result<(TcpStream, SocketAddr), Error>> {
+    let mut last = None;
+    for at in addresses {
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(at)).await;
         match connected
             .unwrap_or_else(|_| Err(timed_out()))
             .and_then(|socket| set_up(&socket).map(|()| socket))
         {
-            Ok(socket) => return Ok((socket, at)),
-            Err(source) => last = Error::Tcp { at, source },
+            Ok(socket) => return Some(Ok((socket, at))),
+            Err(source) => last = Some(Err(Error::Tcp { at, source })),
         }
     }
-    Err(last)
+    last
 }
 
 fn set_up(socket: &TcpStream) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The hands of one [`Session`]: carries messages between it and the stream, and its outputs to the spool.
 
 use super::connect::{Connection, Death};
-use super::link::now_ms;
+use super::link::{age, now_ms};
 use super::rate::Limit;
 use super::session::{End, Facts, Output, Session};
 use super::succession::Signals;
@@ -385,7 +385,7 @@ async fn read(fetching: &mut Option<Fetching>) -> Option<(LaneId, u64, Result<Fe
 async fn waited(spool: &Spool, lane: LaneId, seq: u64) -> Option<Duration> {
     let spool = spool.clone();
     match spawn_blocking(move || spool.fetch(lane, seq)).await.ok()?.ok()? {
-        Fetched::Batch(batch) => Some(Duration::from_millis(now_ms().saturating_sub(batch.received))),
+        Fetched::Batch(batch) => Some(age(batch.received, now_ms())),
         Fetched::Skip(_) | Fetched::Pending => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::session::Load;
 use serde::Serialize;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The link as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,4 +87,23 @@ impl Default for Link {
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long ago that was, both in milliseconds since 1970; nothing when the clock was set back since.
+pub(super) fn age(since_ms: u64, now_ms: u64) -> Duration {
+    Duration::from_millis(now_ms.saturating_sub(since_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_29_a_clock_that_is_set_back_makes_no_age() {
+        const HOUR_MS: u64 = 3_600_000;
+        let now = now_ms();
+        assert_eq!(age(now - 5, now), Duration::from_millis(5));
+        assert_eq!(age(now, now - HOUR_MS), Duration::ZERO);
+        assert_eq!(age(now, 0), Duration::ZERO, "booted in 1970");
+    }
 }

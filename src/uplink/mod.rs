@@ -166,7 +166,7 @@ impl Uplink {
             tokio::time::sleep(AGE_INTERVAL).await;
             if self.parts.metrics.connected.get() == 0 {
                 let since = self.parts.spool.usage().oldest_received;
-                let age = since.map(|since| Duration::from_millis(link::now_ms().saturating_sub(since)));
+                let age = since.map(|since| link::age(since, link::now_ms()));
                 self.show_age(age);
             }
         }

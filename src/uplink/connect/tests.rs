@@ -139,3 +139,15 @@ async fn a_server_certificate_serves_an_address_too() {
     connect(&numeric, site.client_tls(), &Traffic::default()).await.unwrap();
     running.stop().await;
 }
+
+#[tokio::test]
+async fn every_address_of_a_name_is_tried() {
+    let (one, other) = (free_port().await, free_port().await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
+    let (_, at) = dial_any([one, other, there].into_iter()).await.unwrap().unwrap();
+    assert_eq!(at, there);
+    let failed = dial_any([one, other].into_iter()).await.unwrap().unwrap_err();
+    assert_eq!(failed.to_string(), format!("nothing listens at {other}"), "the last one's failure");
+    assert!(dial_any([].into_iter()).await.is_none());
+}
