@@ -14,7 +14,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `uplink::store`, `collector::session`, `collector::alarms`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
+//! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `uplink::store`, `collector::session`, `collector::alarms`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::moment`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
 //! | outside world | `places`, `lines`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!

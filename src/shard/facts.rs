@@ -1,7 +1,7 @@
 //! What is known of one sender, in one place: what it sent, what it told, what is missing.
 
 use super::admission::Limits;
-use super::intake::Moment;
+use super::moment::Moment;
 use crate::flow::record::protocol_name;
 use crate::proto::{Protocol, SamplingSource};
 use crate::wire::{Fault, Sender, Wait};

@@ -1,6 +1,7 @@
 //! From datagrams to sealed batches, and the counts on the way.
 
 use super::facts::Speaks;
+use super::moment::Moment;
 use super::senders::{Key, Senders, Share};
 use super::{Admission, BatchSettings, Context};
 use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
@@ -47,29 +48,8 @@ impl Close {
     }
 }
 
-/// When something was received.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moment {
-    /// By the wall clock, in milliseconds since 1970.
-    pub(super) unix_ms: u64,
-    /// By a clock that is never set, in milliseconds since the shard's start.
-    pub(super) elapsed_ms: u64,
-}
-
-impl Moment {
-    /// When this is, for what keeps times: steps of the wall clock make no age of them wrong. Never 0.
-    pub(super) fn mark(self) -> u64 {
-        self.elapsed_ms + 1
-    }
-
-    /// What the wall clock, as it is set now, would have said at a mark; 0 for no mark.
-    pub(super) fn unix_of(self, mark: u64) -> u64 {
-        if mark == 0 { 0 } else { self.unix_ms.saturating_sub(self.mark().saturating_sub(mark)).max(1) }
-    }
-
-    fn arrival(self, datagram: &Datagram<'_>) -> Arrival {
-        Arrival { exporter: datagram.exporter, received: self.unix_ms, elapsed: self.elapsed_ms, number: 0 }
-    }
+fn arrival(now: Moment, datagram: &Datagram<'_>) -> Arrival {
+    Arrival { exporter: datagram.exporter, received: now.unix_ms, elapsed: now.elapsed_ms, number: 0 }
 }
 
 /// The most records that a group may have (batch.proto).
@@ -204,7 +184,7 @@ impl Intake {
     }
 
     fn read(&mut self, datagram: &Datagram<'_>, decoder: &mut Decoder) {
-        let arrival = self.now.arrival(datagram);
+        let arrival = arrival(self.now, datagram);
         let read = |intake: &mut Intake| {
             #[cfg(test)]
             intake.tripwire.trip(datagram.bytes);

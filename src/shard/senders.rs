@@ -16,7 +16,7 @@ use super::bucket::Bucket;
 use super::cause::{Cause, Weight};
 use super::changes::Changes;
 use super::facts::{Facts, Limited, Met, Speaks};
-use super::intake::Moment;
+use super::moment::Moment;
 use crate::flow::{Exporter, Run};
 use crate::wire::{DomainKey, Fault, Heard, Sender};
 use std::collections::HashMap;

@@ -1,7 +1,8 @@
 //! What a shard reads from UDP: its sockets, with one decoder for all exporters that they bring.
 
-use super::intake::{Intake, Moment};
+use super::intake::Intake;
 use super::keeping::{self, Keeping};
+use super::moment::Moment;
 use super::{Clock, Context, Source, State};
 use crate::ingest::{BATCH, Receiver, Sockets, Use};
 use crate::keeper::{Row, Sender};
