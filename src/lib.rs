@@ -15,7 +15,7 @@
 //! | layer | modules | may use |
 //! |---|---|---|
 //! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `uplink::store`, `collector::session`, `collector::alarms`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::moment`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
-//! | outside world | `places`, `lines`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | outside world | `places`, `lines`, `crash`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
 //! `tests/layers.rs` reads this table and checks who imports whom. `simulation` is for tests alone: both ends of the
@@ -29,6 +29,17 @@
 //! lane (one writer's life) · position (what the proxy knows to be acked) · ack · window · proxy (the edge
 //! end) · collector (the far end) · sink (where the collector writes) · source (what the generator reads) ·
 //! shard · keeper (keeps what exporters tell over a restart) · spool · uplink.
+
+/// A place where a test may end the process. Nothing without the feature `crash-points`: see `src/crash.rs`.
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "crash-points")]
+        $crate::crash::reach($name);
+    };
+}
+
+#[cfg(feature = "crash-points")]
+mod crash;
 
 pub mod config;
 pub mod proto;

@@ -3,7 +3,8 @@
 use super::signals::{Signals, Wish};
 use super::{Failure, logging};
 use crate::admin::{self, LastReload, Subject};
-use crate::collector::{self, Metrics, View, sinks};
+use crate::collector::sinks::{self, Sink};
+use crate::collector::{self, Metrics, View};
 use crate::config::{self, Collector, Faults, Role};
 use crate::{metrics, tls};
 use prometheus_client::registry::Registry;
@@ -16,19 +17,24 @@ use tokio_util::sync::CancellationToken;
 /// How long what hangs may hold up the process's end.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
-/// Runs it.
-pub fn collect(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
+/// Runs it. Batches go also to `others`.
+pub fn collect(file: &Path, flags: &logging::Flags, others: Vec<Box<dyn Sink>>) -> Result<(), Failure> {
     let config = config::collector(file).map_err(|faults| Failure::config(file, Role::Collector, faults))?;
     let log = logging::start(flags, &config.log.filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
-    let result = runtime.block_on(until_stopped(file, config, &log));
+    let result = runtime.block_on(until_stopped(file, config, &log, others));
     runtime.shutdown_timeout(LAST_MOMENTS);
     result
 }
 
-async fn until_stopped(file: &Path, mut config: Collector, log: &logging::Log) -> Result<(), Failure> {
+async fn until_stopped(
+    file: &Path,
+    mut config: Collector,
+    log: &logging::Log,
+    others: Vec<Box<dyn Sink>>,
+) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let (mut running, facts) = start(&config).await?;
+    let (mut running, facts) = start(&config, others).await?;
     loop {
         tokio::select! {
             wish = signals.next() => match wish {
@@ -60,11 +66,15 @@ async fn until_stopped(file: &Path, mut config: Collector, log: &logging::Log) -
 }
 
 /// Starts collector and admin port.
-async fn start(config: &Collector) -> Result<(collector::Running, Arc<Facts>), Failure> {
+async fn start(
+    config: &Collector,
+    others: Vec<Box<dyn Sink>>,
+) -> Result<(collector::Running, Arc<Facts>), Failure> {
     let metrics = Metrics::new();
     let mut registry = metrics::registry();
     metrics.register(&mut registry);
-    let settings = settings(config)?;
+    let mut settings = settings(config)?;
+    settings.sinks.others = others;
     let listener = admin::bind(config.admin.listen).await.map_err(Failure::other)?;
     let admin = listener.local_addr().map_err(Failure::other)?;
     let stop = CancellationToken::new();
@@ -179,7 +189,7 @@ mod tests {
         let subject = issue::Subject { name: "collector", server: true, dns: &dns, ips: &[] };
         issue::issue(folder, &subject, folder).unwrap();
         let config = written(folder, "").unwrap();
-        let (running, facts) = start(&config).await.unwrap();
+        let (running, facts) = start(&config, Vec::new()).await.unwrap();
 
         assert_eq!(facts.ready(), Ok(()));
         assert_eq!(facts.alive(), Ok(()));

@@ -29,6 +29,9 @@ pub struct Arguments {
 enum Command {
     /// Watch it work: a mesh of hosts, a proxy and a collector in one process, with nothing to set up
     Demo(demo::Arguments),
+    /// A part of `demo --chaos`, which starts it
+    #[command(hide = true)]
+    DemoPart(demo::PartArguments),
     /// Take flow from exporters and forward it to a collector (the proxy)
     Run(ConfigFile),
     /// Take flow from proxies and write it to sinks (the collector)
@@ -117,8 +120,9 @@ impl Failure {
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Demo(options) => demo::demo(options, &arguments.log),
+        Command::DemoPart(part) => demo::part(&part, &arguments.log),
         Command::Run(file) => run::run(&file.config, &arguments.log),
-        Command::Collect(file) => collect::collect(&file.config, &arguments.log),
+        Command::Collect(file) => collect::collect(&file.config, &arguments.log, Vec::new()),
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
         Command::Exporters(arguments) => exporters::exporters(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),

@@ -283,7 +283,9 @@ impl MarkStore for Redb {
                     table.insert(place, (part.codec, part.plain_size, part.payload.as_ref()))?;
                 }
             }
+            crash_point!("collector.mark.before");
             transaction.commit()?;
+            crash_point!("collector.mark");
             Ok(())
         })
     }

@@ -14,6 +14,7 @@
 //! | the machine is so busy that datagrams pile up in the proxy's sockets | the mesh waits, as real exporters do not |
 //! | an end stops by itself | the demo ends, and says so |
 
+pub mod chaos;
 pub mod numbers;
 pub mod screen;
 pub mod summary;
@@ -187,6 +188,7 @@ impl Stage {
             received: self.witness.counts(),
             link: Link { wire_bytes: uplink.traffic.sent_bytes.get(), ..link },
             trouble: self.trouble,
+            chaos: None,
         }
     }
 

@@ -49,6 +49,13 @@ impl Numbers {
             None => Seen::Unknown,
         }
     }
+
+    /// Whether a number has come. Those given up have not, as far as is known.
+    pub fn has(&self, number: u64) -> bool {
+        let exporter = usize::try_from(number >> NUMBER_BITS).unwrap_or(usize::MAX);
+        let series = self.series.get(exporter);
+        series.is_some_and(|series| series.has(number & ((1 << NUMBER_BITS) - 1)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +104,15 @@ impl Series {
         Seen::First
     }
 
+    fn has(&self, number: u64) -> bool {
+        let (at, place) = (number / PAGE_BITS, number % PAGE_BITS);
+        if at < self.begin || self.full.contains(&at) {
+            return number >= self.unknown_below;
+        }
+        let word = self.open.get(&at).and_then(|page| page.bits.get((place / 64) as usize));
+        word.is_some_and(|word| word & (1 << (place % 64)) != 0)
+    }
+
     fn forget_full(&mut self) {
         while self.full.remove(&self.begin) {
             self.begin += 1;
@@ -128,6 +144,8 @@ mod tests {
             let exporter = state >> 63;
             // Around a front that moves on, now and then far behind it.
             let number = (n + (state >> 40) % 9_000).saturating_sub(if n % 50 == 0 { 20_000 } else { 4_000 });
+            let known = model.contains(&(exporter, number));
+            assert_eq!(numbers.has(exporter << NUMBER_BITS | number), known);
             let expected = if model.insert((exporter, number)) { Seen::First } else { Seen::Again };
             assert_eq!(numbers.see(exporter << NUMBER_BITS | number), expected);
         }
@@ -142,6 +160,7 @@ mod tests {
         let series = &numbers.series[0];
         assert_eq!((series.begin, series.open.len(), series.full.len()), (20, 0, 0));
         assert_eq!(numbers.see(5), Seen::Again);
+        assert!(numbers.has(5) && !numbers.has(20 * PAGE_BITS));
     }
 
     #[test]
@@ -153,6 +172,7 @@ mod tests {
         }
         assert_eq!(numbers.series[0].open.len(), MAX_PAGES);
         assert_eq!(numbers.see(1), Seen::Unknown);
+        assert!(!numbers.has(0) && numbers.has(11 * PAGE_BITS));
         assert_eq!(numbers.see(9 * PAGE_BITS + 1), Seen::Unknown);
         assert_eq!(numbers.see(10 * PAGE_BITS), Seen::Again);
         assert_eq!(numbers.see(10 * PAGE_BITS + 1), Seen::First);

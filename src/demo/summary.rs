@@ -5,6 +5,7 @@ use super::view::{Link, amount, per_record, thousands};
 use crate::generator::export::Totals;
 use serde::Serialize;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The outcome, counted by both ends on their own.
@@ -24,6 +25,23 @@ pub struct Summary {
     pub link: Link,
     /// What went wrong in the proxy or the collector, if anything did.
     pub trouble: Option<String>,
+    /// What the faults came to, of a demo with faults.
+    pub chaos: Option<Outcome>,
+}
+
+/// What the faults of a demo came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of their course.
+    pub seed: u64,
+    /// How many there were.
+    pub faults: u64,
+    /// Records that stood in the spool and are neither at the sink nor in a skip row.
+    pub lost: u64,
+    /// Records that were sent and never stood in the spool.
+    pub cut: u64,
+    /// Where the demo's files are, if they were kept.
+    pub kept: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -36,17 +54,33 @@ struct Line<'a> {
     tls: &'a str,
     key_exchange: &'a str,
     seconds: f64,
+    #[serde(flatten)]
+    faults: Option<Faults>,
+}
+
+#[derive(Serialize)]
+struct Faults {
+    cut: u64,
+    seed: u64,
+    faults: u64,
 }
 
 impl Summary {
-    /// Sent less received; below zero when records came twice and none was lost.
+    /// Sent less received; below zero when records came twice and none was lost. Of a demo with faults what was in
+    /// the spool and is gone.
     pub fn lost(&self) -> i64 {
-        self.sent.records.wrapping_sub(self.received.records).cast_signed()
+        match &self.chaos {
+            Some(outcome) => outcome.lost.cast_signed(),
+            None => self.sent.records.wrapping_sub(self.received.records).cast_signed(),
+        }
     }
 
-    /// Every record arrived, once, and with the values it had.
+    /// Every record arrived, once, and with the values it had. Of a demo with faults: what was in the spool did.
     pub fn is_whole(&self) -> bool {
         let (sent, received) = (self.sent, self.received);
+        if let Some(outcome) = &self.chaos {
+            return (outcome.lost, received.twice, received.unknown) == (0, 0, 0) && self.trouble.is_none();
+        }
         (sent.records, sent.packets, sent.bytes) == (received.records, received.packets, received.bytes)
             && (received.twice, received.unknown) == (0, 0)
             && self.trouble.is_none()
@@ -63,6 +97,11 @@ impl Summary {
             tls: &self.link.tls,
             key_exchange: &self.link.key_exchange,
             seconds: (self.elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
+            faults: self.chaos.as_ref().map(|chaos| Faults {
+                cut: chaos.cut,
+                seed: chaos.seed,
+                faults: chaos.faults,
+            }),
         };
         // Numbers and two strings: there is nothing in it that JSON cannot say.
         serde_json::to_string(&line).unwrap_or_default()
@@ -81,20 +120,9 @@ impl fmt::Display for Summary {
             thousands(per_second),
             thousands(sent.datagrams)
         )?;
-        writeln!(
-            text,
-            "  received  {} records in {} batches: {} lost, {} came twice",
-            thousands(received.records),
-            thousands(received.batches),
-            self.lost(),
-            thousands(received.twice),
-        )?;
-        let flows = |bytes, packets| format!("{} in {} packets", amount(bytes), thousands(packets));
-        let (told, heard) = (flows(sent.bytes, sent.packets), flows(received.bytes, received.packets));
-        if (sent.bytes, sent.packets) == (received.bytes, received.packets) {
-            writeln!(text, "  flows     {told}, the same at both ends")?;
-        } else {
-            writeln!(text, "  flows     {told} sent, {heard} received")?;
+        match &self.chaos {
+            Some(outcome) => self.chaos_lines(text, outcome)?,
+            None => self.arrival_lines(text)?,
         }
         writeln!(
             text,
@@ -114,12 +142,55 @@ impl fmt::Display for Summary {
         if let Some(trouble) = &self.trouble {
             writeln!(text, "  trouble   {trouble}")?;
         }
-        let verdict = if self.is_whole() {
-            "every record arrived exactly once"
-        } else {
-            "what was sent is not what arrived"
+        let verdict = match (self.is_whole(), &self.chaos) {
+            (true, None) => "every record arrived exactly once",
+            (false, None) => "what was sent is not what arrived",
+            (true, Some(_)) => "every record that stood in the spool arrived exactly once",
+            (false, Some(_)) => "what stood in the spool is not what arrived",
         };
         write!(text, "  result    {verdict}")
+    }
+}
+
+impl Summary {
+    fn arrival_lines(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, received) = (self.sent, self.received);
+        writeln!(
+            text,
+            "  received  {} records in {} batches: {} lost, {} came twice",
+            thousands(received.records),
+            thousands(received.batches),
+            self.lost(),
+            thousands(received.twice),
+        )?;
+        let flows = |bytes, packets| format!("{} in {} packets", amount(bytes), thousands(packets));
+        let (told, heard) = (flows(sent.bytes, sent.packets), flows(received.bytes, received.packets));
+        if (sent.bytes, sent.packets) == (received.bytes, received.packets) {
+            writeln!(text, "  flows     {told}, the same at both ends")?;
+        } else {
+            writeln!(text, "  flows     {told} sent, {heard} received")?;
+        }
+        Ok(())
+    }
+
+    fn chaos_lines(&self, text: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+        writeln!(text, "  faults    {}, by seed {}", thousands(outcome.faults), outcome.seed)?;
+        writeln!(
+            text,
+            "  received  {} records: {} lost, {} came twice",
+            thousands(self.received.records),
+            thousands(outcome.lost),
+            thousands(self.received.twice),
+        )?;
+        writeln!(
+            text,
+            "  cut       {} records, before they stood in the spool: killed with the proxy, or sent while there was none",
+            thousands(outcome.cut),
+        )?;
+        match &outcome.kept {
+            Some(dir) => writeln!(text, "  files     {}", dir.display()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -148,7 +219,32 @@ mod tests {
                 wire_bytes: 3_300_000,
             },
             trouble: None,
+            chaos: None,
         }
+    }
+
+    fn through_faults() -> Summary {
+        let outcome = Outcome { seed: 7, faults: 31, lost: 0, cut: 1_234, kept: None };
+        let mut summary = Summary { chaos: Some(outcome), ..whole() };
+        summary.received.records -= 1_234;
+        summary
+    }
+
+    #[test]
+    fn faults_add_to_the_line_and_cuts_are_no_losses() {
+        let line = through_faults().json();
+        assert!(line.contains(r#""lost":0,"twice":0,"#), "{line}");
+        assert!(line.ends_with(r#""seconds":10.004,"cut":1234,"seed":7,"faults":31}"#), "{line}");
+        assert!(through_faults().is_whole());
+        let mut lost = through_faults();
+        lost.chaos.as_mut().unwrap().lost = 1;
+        assert!(!lost.is_whole() && lost.json().contains(r#""lost":1,"#));
+        let mut twice = through_faults();
+        twice.received.twice = 1;
+        assert!(!twice.is_whole());
+        let text = through_faults().to_string();
+        assert!(text.contains("  cut       1,234 records, before they stood in the spool"), "{text}");
+        assert!(text.ends_with("every record that stood in the spool arrived exactly once"), "{text}");
     }
 
     #[test]

@@ -75,6 +75,16 @@ impl ThrowAway {
         self.dir.path()
     }
 
+    /// What proxy and collector are known by.
+    pub fn tls(&self) -> (&Tls, &Tls) {
+        (&self.proxy, &self.collector)
+    }
+
+    /// Does not remove the folder, and says where it is.
+    pub fn keep(self) -> PathBuf {
+        self.dir.keep()
+    }
+
     /// A collector on a free port that writes to `sink` only.
     ///
     /// # Errors

@@ -94,6 +94,7 @@ fn release(state: &mut State, positions: &Positions) -> (Vec<Segment>, bool) {
 
 /// Removes a segment's file, or keeps it to be written over.
 fn discard(shared: &Shared, segment: Segment) {
+    crash_point!("spool.unlink.before");
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     let whole = segment.disk_bytes >= shared.segment_bytes / 4 * 3;
     let number = {
@@ -104,6 +105,7 @@ fn discard(shared: &Shared, segment: Segment) {
     if let Some(number) = number {
         let path = shared.settings.dir.join(format!("spare-{number}.old"));
         if shared.storage.rename(&segment.path, &path).is_ok() {
+            crash_point!("spool.spare");
             shared.state().spares.push(Spare { path, disk_bytes: segment.disk_bytes });
             return;
         }
@@ -114,6 +116,7 @@ fn discard(shared: &Shared, segment: Segment) {
         // It is found and let go again at the next start.
         tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
     }
+    crash_point!("spool.unlink");
 }
 
 /// Makes room: removes a spare file, else what was set aside first, else drops the oldest segment of the
@@ -181,12 +184,15 @@ fn drop_segment(
             "The spool is full: its oldest batches are dropped");
         add_row(shared, journal, row)?;
     }
+    crash_point!("spool.drop.rows");
     draw_together(shared, lane);
     // A row speaks for what was not acked; what was acked of the segment, or before it, has only the position.
     let positions = shared.state().positions();
     journal.positions.write(&positions, true)?;
+    crash_point!("spool.drop.position");
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     shared.storage.remove(&segment.path)?;
+    crash_point!("spool.drop.unlink");
     journal.skips.reserve();
     Ok(())
 }

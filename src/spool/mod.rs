@@ -370,6 +370,16 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// The skip rows that a spool's folder holds, those among them that were passed and not yet removed. Changes nothing;
+/// the spool may be open meanwhile.
+///
+/// # Errors
+/// Those of the disk, other than that there are none.
+pub fn skip_rows(dir: &std::path::Path) -> io::Result<Vec<SkipRow>> {
+    let storage: Arc<dyn crate::storage::Storage> = Arc::new(crate::storage::Disk);
+    Ok(skips::SkipsFile::open(&storage, dir)?.1)
+}
+
 /// The clock, for what is written into files.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

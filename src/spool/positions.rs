@@ -204,8 +204,10 @@ impl PositionsFile {
     fn write_slot(&mut self, file: &dyn StorageFile, bytes: &[u8], durable: bool) -> io::Result<()> {
         let slot = SLOTS - 1 - self.synced_slot;
         file.write_at(&mut [IoSlice::new(bytes)], (slot * SLOT_BYTES) as u64)?;
+        crash_point!("spool.position.write");
         if durable {
             file.sync()?;
+            crash_point!("spool.position.sync");
             self.synced_slot = slot;
         }
         Ok(())
@@ -218,9 +220,13 @@ impl PositionsFile {
         let mut whole = bytes.to_vec();
         whole.resize(SLOTS * SLOT_BYTES, 0);
         file.write_at(&mut [IoSlice::new(&whole)], 0)?;
+        crash_point!("spool.positions.write");
         file.sync()?;
+        crash_point!("spool.positions.sync");
         self.storage.rename(&new, &self.dir.join(NAME))?;
+        crash_point!("spool.positions.rename");
         self.storage.sync_dir(&self.dir)?;
+        crash_point!("spool.positions.folder");
         self.synced_slot = 0;
         self.file = Some(file);
         Ok(())

@@ -86,13 +86,18 @@ impl Growing {
             }
             None => storage.open(&unfinished, Mode::Create)?,
         };
+        crash_point!("spool.segment.open");
         let path = dir.join(file_name(header.lane, header.first_seq));
         let made = file.allocate(capacity).and_then(|()| {
             file.write_at(&mut [IoSlice::new(&header.encode())], 0)?;
+            crash_point!("spool.segment.header");
             file.sync()?;
+            crash_point!("spool.segment.sync");
             storage.rename(&unfinished, &path)?;
+            crash_point!("spool.segment.rename");
             storage.sync_dir(dir)
         });
+        crash_point!("spool.segment.folder");
         if let Err(error) = made {
             // Whichever name it has got, nothing of worth is in it.
             let _ = storage.remove(&unfinished);
@@ -139,6 +144,7 @@ impl Growing {
             parts.push(IoSlice::new(padding(encoded.padding_bytes)));
         }
         self.file.write_at(&mut parts, self.footer.end)?;
+        crash_point!("spool.append");
         let written = footer.end - self.footer.end;
         self.footer = footer;
         Ok(written)
@@ -151,8 +157,12 @@ impl Growing {
     pub fn seal(&self) -> io::Result<()> {
         let footer = self.footer.encode(self.seed);
         self.file.write_at(&mut [IoSlice::new(&footer)], self.footer.end)?;
+        crash_point!("spool.seal.footer");
         self.file.set_len(self.footer.end + FOOTER_BYTES as u64)?;
-        self.file.sync()
+        crash_point!("spool.seal.cut");
+        self.file.sync()?;
+        crash_point!("spool.seal.sync");
+        Ok(())
     }
 }
 

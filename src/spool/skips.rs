@@ -177,7 +177,9 @@ impl SkipsFile {
             // The file is as good as before: the next row is written over what there is of this one.
             return written;
         }
+        crash_point!("spool.skip.write");
         let result = written.and_then(|()| file.sync());
+        crash_point!("spool.skip.sync");
         match result {
             Ok(()) => self.bytes += bytes.len() as u64,
             Err(_) => self.file = None,
@@ -228,10 +230,14 @@ impl SkipsFile {
         let new = self.dir.join(NEW_NAME);
         let file = self.storage.open(&new, Mode::Create)?;
         file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
+        crash_point!("spool.skips.write");
         file.sync()?;
+        crash_point!("spool.skips.sync");
         self.file = None;
         self.storage.rename(&new, &self.dir.join(NAME))?;
+        crash_point!("spool.skips.rename");
         self.storage.sync_dir(&self.dir)?;
+        crash_point!("spool.skips.folder");
         (self.bytes, self.reserved) = (used as u64, bytes.len() as u64);
         self.file = Some(file);
         Ok(())

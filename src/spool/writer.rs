@@ -285,6 +285,7 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         let Some(growing) = &self.growing else { return Ok(()) };
         growing.file.sync()?;
+        crash_point!("spool.sync");
         self.shared.metrics.syncs.inc();
         self.is_durable();
         Ok(())

@@ -284,7 +284,11 @@ impl<'a> Drive<'a> {
 
     fn send(&mut self, message: ClientMessage) {
         let Some(outgoing) = &self.outgoing else { return };
+        let is_batch = matches!(message.message, Some(Message::Batch(_)));
         match outgoing.try_send(message) {
+            Ok(()) if is_batch => {
+                crash_point!("uplink.send");
+            }
             Ok(()) => {}
             Err(TrySendError::Full(message)) => self.waiting = Some(message),
             Err(TrySendError::Closed(_)) => self.closed(),

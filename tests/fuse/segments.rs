@@ -41,7 +41,8 @@ pub fn numbers_in(segment: &[u8]) -> Vec<u32> {
     numbers
 }
 
-fn numbers_of(batch: &read::Batch) -> Vec<u32> {
+/// The numbers of the records in a batch.
+pub fn numbers_of(batch: &read::Batch) -> Vec<u32> {
     let mut numbers = Vec::new();
     for group in &batch.groups {
         let columns = group.columns.iter();

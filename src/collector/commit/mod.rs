@@ -307,7 +307,9 @@ impl Commit {
         if let Err(error) = ended {
             tracing::warn!(%error, "The note of the batch being decoded could not be blanked");
         }
+        crash_point!("collector.take");
         self.deliver(&group)?;
+        crash_point!("collector.deliver");
         let now_ms = (self.parts.clock)();
         let file = self.parts.file.as_ref().filter(|_| !group.text.is_empty());
         let row = file.map(|file| file.plan(&group.text, now_ms));
@@ -319,7 +321,9 @@ impl Commit {
         if let Some(row) = &row {
             self.write_file(row, &group.text)?;
         }
+        crash_point!("collector.ack");
         self.answer(group);
+        crash_point!("collector.acked");
         Ok(())
     }
 

@@ -127,7 +127,9 @@ impl Drive<'_> {
         if batches > 0 {
             self.uplink.memory().backoff.worked();
         }
+        crash_point!("uplink.ack");
         self.uplink.parts.spool.acked(acked.lane, acked.seq);
+        crash_point!("uplink.acked");
     }
 
     async fn rejected(&mut self, rejection: Rejection) -> Result<(), String> {

@@ -216,7 +216,9 @@ impl File {
     pub fn apply(&mut self, row: &FileRow, text: &[u8]) -> Result<(), FileError> {
         if let Some(full) = row.previous.as_ref().filter(|full| full.number == self.number_at_path) {
             self.open = None;
+            crash_point!("sink.rotate.before");
             self.names.finish(full.number, full.started_ms)?;
+            crash_point!("sink.rotate");
             self.number_at_path = row.number;
         }
         let written = self.write(row.offset, text);
@@ -249,7 +251,9 @@ impl File {
         let Some(file) = &self.open else { return Ok(0) };
         if !text.is_empty() {
             file.write_at(&mut [IoSlice::new(text)], offset).map_err(fault)?;
+            crash_point!("sink.write");
             file.sync().map_err(fault)?;
+            crash_point!("sink.sync");
         }
         file.inode().map_err(fault)
     }

@@ -82,6 +82,7 @@ impl Names {
     pub(super) fn open_live(&self) -> Result<Arc<dyn StorageFile>, FileError> {
         let fault = |source| FileError::Io { path: self.live.clone(), source };
         let file = self.storage.open(&self.live, Mode::Live).map_err(fault)?;
+        crash_point!("sink.open");
         match file.lock() {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -90,6 +91,7 @@ impl Names {
             Err(source) => return Err(fault(source)),
         }
         self.storage.sync_dir(&self.folder).map_err(fault)?;
+        crash_point!("sink.open.folder");
         Ok(file)
     }
 
@@ -136,7 +138,10 @@ impl Names {
             return Err(FileError::Taken { path: finished });
         }
         match self.storage.rename(&self.live, &finished) {
-            Ok(()) => self.sync(),
+            Ok(()) => {
+                crash_point!("sink.rotate.rename");
+                self.sync()
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = self.live.display();
                 tracing::warn!(%file, "The file is full and should be renamed, but somebody has moved it");

@@ -184,7 +184,9 @@ impl<'a> Recovery<'a> {
             // Also when it is there: an earlier sync may have failed, and only what is written anew is synced.
             file.write_at(&mut [IoSlice::new(&text)], row.offset).map_err(fault)?;
         }
+        crash_point!("sink.redo.write");
         file.sync().map_err(fault)?;
+        crash_point!("sink.redo.sync");
         if !there {
             let (path, bytes) = (self.names.live().display(), text.len());
             tracing::info!(file = %path, bytes, "The last group of before the stop is written again");
