@@ -208,9 +208,12 @@ impl Site {
         let made =
             flowproxy(&["certs", "issue", "--ca", certs.to_str().expect("UTF-8"), "--name", OTHER_NAME]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let other = Alone::start(&rig, &Proxy::new(OTHER_NAME, OTHER_NUMBERS));
         let victim = Proxy::new(PROXY_NAME, 1);
-        Self { rig, victim, alone: vec![other], collector: None, owed: BTreeSet::new() }
+        let mut site = Self { rig, victim, alone: Vec::new(), collector: None, owed: BTreeSet::new() };
+        // Who starts without a collector waits before he tries again.
+        site.with_collector();
+        site.alone.push(Alone::start(&site.rig, &Proxy::new(OTHER_NAME, OTHER_NUMBERS)));
+        site
     }
 
     fn collector(&self, point: Option<&str>) -> End {
@@ -315,7 +318,6 @@ fn frames_in(dir: &Path) -> Vec<(LaneId, u64, Vec<u32>)> {
 #[test]
 fn a_proxy_at_work_ends_at_each_step() {
     at_each(&WORKING, |site, point, what| {
-        site.with_collector();
         let (rig, victim) = (&site.rig, &mut site.victim);
         victim.crash(rig, point, what);
         site.note_owed();
@@ -370,10 +372,10 @@ fn a_proxy_with_a_full_spool_ends_at_each_step_of_dropping() {
 
 /// Lets the collector end at `points`, one start after the other, and work again; what a reader had seen stays.
 fn collector_ends(site: &mut Site, points: &[&str], what: &str) {
-    site.collector.take().into_iter().for_each(|end| end.process.kill());
     if site.alone.len() == 1 {
         site.alone.push(Alone::start(&site.rig, &site.victim));
     }
+    site.collector.take().into_iter().for_each(|end| end.process.kill());
     for point in points {
         let mut end = site.collector(Some(point));
         assert_eq!(end.process.wait().signal(), Some(ABORTED), "{what}\n{}", end.process.log());

@@ -48,3 +48,24 @@ fn with_json_stdout_has_one_line_and_the_exit_code_is_zero() {
     assert_eq!(line["records_sent"], line["records_received"]);
     assert_eq!((line["lost"].as_i64(), line["twice"].as_u64()), (Some(0), Some(0)));
 }
+
+/// Twelve seconds of kills, cuts and stalls: what stood in the spool arrives, once.
+#[test]
+fn through_faults_nothing_is_lost_and_nothing_comes_twice() {
+    let demo = Command::new(env!("CARGO_BIN_EXE_flowproxy"))
+        .args(["demo", "--chaos", "--seconds", "12", "--rate", "1500", "--json"])
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8(demo.stdout).unwrap(), String::from_utf8(demo.stderr).unwrap());
+    assert!(demo.status.success(), "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    let line: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let count = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no {key} in {stdout}"));
+    assert_eq!((count("lost"), count("twice")), (0, 0));
+    assert_eq!(count("records_sent"), count("records_received") + count("cut"));
+    assert!(count("faults") >= 12 / 5, "{stdout}{stderr}");
+    let said = |what: &str| stderr.lines().filter(|line| line.contains(what)).count() as u64;
+    assert_eq!(said("fault "), count("faults"), "a line each\n{stderr}");
+    assert_eq!(said(&format!("faults by seed {}", count("seed"))), 1, "{stderr}");
+    assert_eq!((&line["tls"], &line["key_exchange"]), (&"1.3".into(), &"X25519MLKEM768".into()));
+}

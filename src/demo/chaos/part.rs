@@ -85,14 +85,15 @@ impl Part {
     /// # Errors
     /// When the system does not do it.
     pub fn stop(&mut self, away: Option<Duration>, now: Instant) -> io::Result<()> {
-        match std::mem::replace(&mut self.state, State::Gone(None)) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone(None)) {
             State::Running(child) => {
                 let sent = kill_process(Pid::from_child(&child), Signal::TERM);
                 self.state = State::Stopping { child, asked: now, away };
-                sent?;
+                return sent.map_err(io::Error::from);
             }
-            other => self.state = other,
-        }
+            State::Stopping { child, asked, .. } => State::Stopping { child, asked, away },
+            State::Gone(_) => State::Gone(away.map(|away| now + away)),
+        };
         Ok(())
     }
 
@@ -173,4 +174,61 @@ fn spawn(recipe: &Recipe) -> io::Result<Child> {
     let mut command = Command::new(&recipe.program);
     command.args(&recipe.arguments).process_group(0);
     command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn start(dir: &Path, script: &str) -> Part {
+        let arguments = ["-c".into(), script.into()].into();
+        let recipe = Recipe { name: "the part", program: "sh".into(), arguments, log: dir.join("log") };
+        Part::start(recipe).unwrap()
+    }
+
+    /// Looks after it until something happens.
+    fn tend(part: &mut Part, now: Instant, until: impl Fn(&Part) -> bool) -> Result<(), String> {
+        while !until(part) {
+            part.tend(now)?;
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn killed_it_comes_back_when_it_is_time() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut part = start(dir.path(), "read line");
+        part.kill(Duration::from_secs(1), now).unwrap();
+        assert_eq!((part.is_there(), part.tend(now)), (false, Ok(false)));
+        assert_eq!(part.tend(now + Duration::from_secs(1)), Ok(true));
+        assert!(part.is_at_work());
+    }
+
+    #[test]
+    fn stopped_it_may_stay_away() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut part = start(dir.path(), "trap 'exit 0' TERM; echo ready; while :; do read line; done");
+        let log = dir.path().join("log");
+        tend(&mut part, now, |_| std::fs::read_to_string(&log).unwrap() == "ready\n").unwrap();
+        part.stop(Some(Duration::ZERO), now).unwrap();
+        assert!(part.is_there() && !part.is_at_work());
+        part.stop(None, now).unwrap();
+        part.tell("nobody listens any more");
+        tend(&mut part, now, |part| !part.is_there()).unwrap();
+        assert_eq!(part.tend(now + PATIENCE), Ok(false));
+        part.start_again(now);
+        assert_eq!(part.tend(now), Ok(true));
+    }
+
+    #[test]
+    fn its_own_end_is_told_with_its_last_words() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut part = start(dir.path(), "read line; echo out of $line; exit 3");
+        part.tell("luck");
+        let trouble = tend(&mut part, now, |_| false).unwrap_err();
+        assert!(trouble.starts_with("the part has ended by itself (exit status: 3)"), "{trouble}");
+        assert!(trouble.ends_with("out of luck\n"), "{trouble}");
+    }
 }

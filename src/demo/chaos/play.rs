@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(100);
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the proxy may take to start.
+const START_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a proxy may take to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long what is in the spool may take to arrive once nothing goes wrong any more: over what a back-off waits, and
@@ -81,18 +83,16 @@ impl Play {
     /// Nothing has gone wrong yet.
     pub fn new(site: Site, readers: Readers, show: Show, seed: u64) -> Self {
         let now = Instant::now();
-        let mut chance = Chance::new(seed);
-        let strike_at = now + chance.pause();
         Self {
             site,
             readers: Arc::new(Mutex::new(readers)),
-            chance,
+            chance: Chance::new(seed),
             show,
             seed,
             started: now,
             counts: Arc::new(Counts::default()),
             faults: 0,
-            strike_at,
+            strike_at: now,
             link_until: None,
             sink_until: None,
             negotiated: None,
@@ -103,6 +103,7 @@ impl Play {
     /// From the first record to the sum.
     pub async fn run(mut self, options: &Options, generator: Generator, stop: CancellationToken) -> Summary {
         self.say(&format!("faults by seed {}", self.seed));
+        self.wait_for_proxy().await;
         let mesh_stop = stop.child_token();
         let (stopped, counts) = (mesh_stop.clone(), Arc::clone(&self.counts));
         let mesh = tokio::task::spawn_blocking(move || generator.run(&stopped, &counts, || false));
@@ -114,6 +115,20 @@ impl Play {
         let elapsed = self.started.elapsed();
         self.deliver().await;
         self.sum_up(elapsed)
+    }
+
+    /// The first templates must not be sent to nobody: they come again only after a while.
+    async fn wait_for_proxy(&mut self) {
+        let begun = Instant::now();
+        while self.trouble.is_none() && self.status().await.is_none() {
+            self.tend().await;
+            if begun.elapsed() > START_DEADLINE {
+                self.fail("the proxy does not answer".to_owned());
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        self.started = Instant::now();
+        self.strike_at = self.started + self.chance.pause();
     }
 
     async fn strike_until_time_is_up(&mut self, length: Option<Duration>, stop: &CancellationToken) {
