@@ -134,7 +134,7 @@ impl Play {
     async fn strike_until_time_is_up(&mut self, length: Option<Duration>, stop: &CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         let mut line_at = self.started + LINE_INTERVAL;
-        while self.trouble.is_none() && !length.is_some_and(|length| self.started.elapsed() >= length) {
+        while self.trouble.is_none() && length.is_none_or(|length| self.started.elapsed() < length) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
