@@ -32,7 +32,7 @@ use status::{Counters, Facts};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -78,7 +78,7 @@ pub enum StartError {
 /// # Errors
 /// When a file, an address or the spool cannot be used; nothing of it runs then.
 pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
-    let tls = tls::load_client(&(&config.tls).into())?;
+    let (tls, valid_from_ms) = certificates(&config.tls)?;
     let sockets = ingest::bind(&listen(&config.listen))?;
     let doors = ingest::tcp::bind(&config.listen.tcp)?;
     let (udp, raw) = addresses(&sockets);
@@ -131,6 +131,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         admin,
         started: Instant::now(),
         started_ms: unix_ms(),
+        valid_from_ms: AtomicU64::new(valid_from_ms),
         reload: LastReload::default(),
     });
     let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -144,6 +145,12 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     announce(&facts);
     let (live, Crew { threads, tasks, .. }) = (Live { batch, admission, uplink: live }, crew);
     Ok(Running { facts, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
+}
+
+/// What the link needs, and from when on our certificate is valid, in milliseconds since 1970.
+fn certificates(of: &config::Tls) -> Result<(Arc<tls::ClientConfig>, u64), tls::Error> {
+    let tls = tls::load_client(&of.into())?;
+    Ok((tls, ms(tls::valid_from(&of.cert)?)))
 }
 
 fn uplink_parts(
@@ -303,11 +310,12 @@ impl Running {
                 fixed.join(", ")
             ));
         }
-        let tls = tls::load_client(&(&new.tls).into()).map_err(|error| error.to_string())?;
+        let (tls, valid_from_ms) = certificates(&new.tls).map_err(|error| error.to_string())?;
         let changed = old.differences(&new);
         self.live.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.admission.store(Arc::new(admission_rules(&new)));
         self.live.uplink.store(Arc::new(live(&new.uplink, tls)));
+        self.facts.valid_from_ms.store(valid_from_ms, Ordering::Relaxed);
         self.facts.config.store(Arc::new(new));
         Ok(changed)
     }
@@ -471,7 +479,12 @@ fn addresses(sockets: &[ingest::Sockets]) -> (Vec<SocketAddr>, Vec<SocketAddr>) 
 }
 
 fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ms(SystemTime::now())
+}
+
+/// Milliseconds since 1970.
+fn ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -119,6 +120,8 @@ pub(super) struct Facts {
     pub(super) admin: SocketAddr,
     pub(super) started: Instant,
     pub(super) started_ms: u64,
+    /// When our certificate's time begins, in milliseconds since 1970.
+    pub(super) valid_from_ms: AtomicU64,
     pub(super) reload: LastReload,
 }
 
@@ -185,11 +188,13 @@ impl Subject for Facts {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.spool.writable() {
-            Ok(())
-        } else {
-            Err("the spool takes nothing: its disk is full or fails".to_owned())
+        if !self.spool.writable() {
+            return Err("the spool takes nothing: its disk is full or fails".to_owned());
         }
+        if super::unix_ms() < self.valid_from_ms.load(Ordering::Relaxed) {
+            return Err("this host's clock is not set: by it our certificate is not valid yet".to_owned());
+        }
+        Ok(())
     }
 
     fn status(&self) -> Value {

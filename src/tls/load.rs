@@ -14,6 +14,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The largest file that is read: bundles of a few hundred certificates fit, a wrong file does not.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -96,8 +97,13 @@ pub enum Fault {
     #[error("it expired on {0}; issue a new one, or correct this host's clock")]
     Expired(String),
     /// The certificate's time has not come.
-    #[error("it is not valid before {0}; correct this host's clock, or issue a new one")]
-    NotYetValid(String),
+    #[error("it is not valid before {}; correct this host's clock, or issue a new one", date(*.from))]
+    NotYetValid {
+        /// When its time begins.
+        from: UnixTime,
+        /// This host's clock.
+        now: UnixTime,
+    },
     /// The extended key usage does not name what this end does.
     #[error("it may not be used by a TLS {0}, only by a {1}; issue one for this end{2}")]
     Purpose(&'static str, &'static str, &'static str),
@@ -152,6 +158,11 @@ pub fn load_server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
 
 /// What a proxy needs: TLS 1.3 only, the collector's certificate and name verified, HTTP/2, no resumption.
 ///
+/// A certificate whose time has not come by a clock that is plainly not set yet is taken, with a line in the log:
+/// small computers come up in 1970 or at the time of their last image, and flow must not wait until the network has
+/// told them the time. Until then each handshake fails by the certificates' times, which both ends check, and
+/// [`valid_from`] says when that ends.
+///
 /// # Errors
 /// As [`load_server`], for the client's end.
 pub fn load_client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
@@ -172,6 +183,21 @@ pub fn load_client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(Arc::new(config))
+}
+
+/// When the time of the first certificate in a file begins.
+///
+/// # Errors
+/// When the file can not be read or holds none.
+pub fn valid_from(cert: &Path) -> Result<SystemTime, Error> {
+    let fault = |fault| Error { role: Role::Cert, file: cert.to_owned(), fault };
+    let chain = certificates(cert, Role::Cert).map_err(fault)?;
+    let begin = chain.first().and_then(|leaf| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
+        u64::try_from(parsed.validity().not_before.timestamp()).ok()
+    });
+    // Before 1970 is always.
+    Ok(UNIX_EPOCH + Duration::from_secs(begin.unwrap_or_default()))
 }
 
 /// Everything that is wrong with the files, each by itself and beside the others. A file that is `None` is not looked
@@ -214,7 +240,13 @@ fn load(files: &Files, end: End) -> Result<Loaded, Error> {
     let chain = certificates(&files.cert, Role::Cert).map_err(|fault| files.fault(Role::Cert, fault))?;
     let key = private_key(&files.key).map_err(|fault| files.fault(Role::Key, fault))?;
     belong_together(&chain, &key, &provider, files)?;
-    verify(&chain, &roots, &provider, end, files).map_err(|fault| files.fault(Role::Cert, fault))?;
+    match verify(&chain, &roots, &provider, end, files) {
+        Err(Fault::NotYetValid { from, now }) if end == End::Client && is_unset(now, from) => {
+            let (clock, valid_from) = (date(now), date(from));
+            tracing::error!(%clock, %valid_from, "This host's clock is not set: flow is taken and kept, and the link waits for the time");
+        }
+        verdict => verdict.map_err(|fault| files.fault(Role::Cert, fault))?,
+    }
     warn_if_open_to_all(&files.key);
     Ok(Loaded { provider, roots, chain, key })
 }
@@ -332,7 +364,9 @@ fn verify(
 fn judged(error: CertificateError, end: End, files: &Files) -> Fault {
     match error {
         CertificateError::ExpiredContext { not_after, .. } => Fault::Expired(date(not_after)),
-        CertificateError::NotValidYetContext { not_before, .. } => Fault::NotYetValid(date(not_before)),
+        CertificateError::NotValidYetContext { not_before: from, time: now } => {
+            Fault::NotYetValid { from, now }
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => match end {
             End::Server => Fault::Purpose("server", "client", " (`flowproxy certs issue --server`)"),
             End::Client => Fault::Purpose("client", "server", " (`flowproxy certs issue` without --server)"),
@@ -341,6 +375,14 @@ fn judged(error: CertificateError, end: End, files: &Files) -> Fault {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => Fault::OtherCa(files.ca.clone()),
         other => Fault::Refused(other.to_string()),
     }
+}
+
+/// A clock that says `now` has not been set: it stands before this program was written, or by years before a
+/// certificate's time. By less it may be right, and the certificate wrong.
+fn is_unset(now: UnixTime, valid_from: UnixTime) -> bool {
+    const YEAR_SECONDS: u64 = 365 * 24 * 60 * 60;
+    let is_old = !crate::flow::time::is_of_a_set_clock(now.as_secs().saturating_mul(1_000));
+    is_old || now.as_secs().saturating_add(YEAR_SECONDS) < valid_from.as_secs()
 }
 
 /// As RFC 3339 text.

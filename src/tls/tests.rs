@@ -4,9 +4,11 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 const CLIENT: Subject<'_> = Subject { name: "edge-1", server: false, dns: &[], ips: &[] };
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SERVER: Subject<'_> = Subject { name: "collector", server: true, dns: &[], ips: &[] };
 
 /// A folder with a CA.
@@ -262,9 +264,9 @@ fn certificates_that_can_not_serve_now_are_refused_with_the_reason() {
     });
     assert_refused(load_client(&expired), Role::Cert, "it expired on 2021-03-04T00:00:00Z");
     let early = issued_with(dir.path(), "early", |params| {
-        params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+        params.not_before = (SystemTime::now() + 30 * DAY).into();
     });
-    assert_refused(load_client(&early), Role::Cert, "not valid before 2999-01-01");
+    assert_refused(load_client(&early), Role::Cert, "not valid before 2");
     let only_server = issued_with(dir.path(), "only-server", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
@@ -273,6 +275,30 @@ fn certificates_that_can_not_serve_now_are_refused_with_the_reason() {
     let client = issued(dir.path(), &CLIENT);
     let error = load_server(&client).err().unwrap();
     assert!(error.to_string().contains("may not be used by a TLS server, only by a client"), "{error}");
+}
+
+/// A clock in 1970 stands to today's certificate as today's does to one of the far future.
+#[test]
+fn row_29_a_clock_that_is_not_set_keeps_no_proxy_from_starting() {
+    let dir = folder();
+    let early = issued_with(dir.path(), "early", |params| {
+        params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+        params.not_after = rcgen::date_time_ymd(3000, 1, 1);
+    });
+    load_client(&early).unwrap();
+    let now = SystemTime::now();
+    assert!(valid_from(&early.cert).unwrap() > now + 365 * DAY);
+    assert!(valid_from(&issued(dir.path(), &CLIENT).cert).unwrap() <= now);
+    // What `check` tells, and the collector, which has a clock.
+    let told = faults(End::Client, Some(&early.ca), Some(&early.cert), Some(&early.key));
+    assert!(told[0].to_string().contains("not valid before 2999-01-01"), "{told:?}");
+    let early = issued_with(dir.path(), "early-collector", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+        params.not_after = rcgen::date_time_ymd(3000, 1, 1);
+    });
+    let error = load_server(&early).err().unwrap();
+    assert!(error.to_string().contains("not valid before 2999-01-01"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod captures;
+pub mod clock;
 pub mod corpus;
 pub mod datagrams;
 pub mod far_end;

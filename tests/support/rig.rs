@@ -93,11 +93,18 @@ impl Rig {
 
     /// Writes `config` to `file` and starts `flowproxy COMMAND -c file`, without waiting for anything.
     pub fn start(&self, command: &str, file: &str, config: &str) -> End {
+        self.start_with(command, file, config, &[])
+    }
+
+    /// The same with variables of its environment set.
+    pub fn start_with(&self, command: &str, file: &str, config: &str, environment: &[(&str, &Path)]) -> End {
         let path = self.path(file);
         std::fs::write(&path, config).expect("config file");
-        let log = self.path(&format!("{command}.log"));
-        let process = Process::start(flowproxy_command().arg(command).arg("-c").arg(&path), &log);
-        End { process }
+        // A config of another name is another process, with a log of its own.
+        let log = path.with_extension(format!("{command}.log"));
+        let mut program = flowproxy_command();
+        program.arg(command).arg("-c").arg(&path).envs(environment.iter().copied());
+        End { process: Process::start(&mut program, &log) }
     }
 
     /// All that the far end has written, in order: rotated files first, then the live one.
