@@ -10,6 +10,7 @@ pub mod logging;
 mod panics;
 mod run;
 mod signals;
+mod try_batch;
 
 use crate::{config, proxy, tls};
 use clap::{Parser, Subcommand};
@@ -47,6 +48,9 @@ enum Command {
     /// Exit code: 0 when all files were read whole, whatever was in them; 1 when one was not; 2 when this was not
     /// understood.
     Decode(decode::Arguments),
+    /// Decode a batch from standard input: for a collector that wants to know whether that can be survived
+    #[command(hide = true)]
+    TryBatch(try_batch::Arguments),
     /// Make a small CA, and certificates from it
     #[command(subcommand)]
     Certs(certs::Command),
@@ -126,6 +130,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
         Command::Exporters(arguments) => exporters::exporters(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),
+        Command::TryBatch(arguments) => try_batch::try_batch(&arguments),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
     }
 }

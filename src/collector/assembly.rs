@@ -9,6 +9,7 @@ use super::registry::Registry;
 use super::service::Service;
 use super::sinks::{Null, jsonl, udp};
 use super::stuck::Watched;
+use super::trial;
 use super::{Sinks, StartError, unix_ms};
 use crate::proto::forward_server::ForwardServer;
 use crate::storage::{Disk, Storage};
@@ -78,6 +79,7 @@ impl PartsToOpen {
             file,
             sinks,
             deaths,
+            trial: trial::by_child(),
             lanes_per_identity: self.lanes_per_identity,
             metrics: self.metrics,
             registry: self.registry,

@@ -1,10 +1,14 @@
-//! Batches that a collector dies of. The third time such a batch comes, it is rejected.
+//! Batches that a collector dies of. After three deaths a batch is tried by a process of its own
+//! ([`super::trial`]) and rejected if that dies too; after ten it is rejected at once.
 //!
 //! Before a batch is decoded its name is written into the file `decoding` in the state folder, and blanked
 //! once the group is decoded. A process that dies in between leaves the name; the next start finds it and
 //! counts one death in the mark store, durably. The file is not synced: what a process has written outlives
 //! it without that, so a batch costs one small write and no wait. Only a power cut can lose the name, and the
 //! power does not fail because of a batch. A panic needs no death: it is caught and the batch is rejected.
+//!
+//! The note may name a batch that nobody died of: the process may be killed for other reasons, and while a
+//! write of the note waits for a disk that stalls, the batch named is not even being decoded.
 
 use super::marks::{BatchKey, MarkStore, StoreError};
 use crate::storage::{Mode, Storage, StorageFile};
@@ -13,8 +17,10 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-/// From this many deaths on a batch is rejected.
-const DEADLY: u32 = 3;
+/// From this many deaths on a batch is decoded only after somebody else has.
+const SUSPECT: u32 = 3;
+/// From this many on it is rejected, whatever a trial says: also who tries it may take the collector along.
+const DEADLY: u32 = 10;
 /// The length of the note, in bytes: an identity has at most 253.
 const NOTE_BYTES: usize = 512;
 
@@ -48,7 +54,12 @@ impl Deaths {
         Ok(deaths)
     }
 
-    /// The batch has been deadly too often to be decoded again.
+    /// The batch has been blamed too often to be decoded untried.
+    pub fn is_suspect(&self, batch: &BatchKey) -> bool {
+        self.counts.get(batch).is_some_and(|count| *count >= SUSPECT)
+    }
+
+    /// The batch has been blamed too often to be decoded or tried again.
     pub fn is_deadly(&self, batch: &BatchKey) -> bool {
         self.counts.get(batch).is_some_and(|count| *count >= DEADLY)
     }
@@ -110,12 +121,13 @@ mod tests {
     use crate::storage::Disk;
 
     #[test]
-    fn the_third_death_makes_a_batch_deadly() {
+    fn the_third_death_makes_a_batch_suspect_and_the_tenth_deadly() {
         let dir = tempfile::tempdir().unwrap();
         let batch = BatchKey { identity: "edge-1".into(), lane: LaneId([0xab; 16]), seq: 7, digest: [5; 16] };
-        for died in 0..3 {
+        for died in 0..10 {
             let mut store = Redb::open(dir.path()).unwrap();
             let mut deaths = Deaths::open(&Disk, dir.path(), &mut store).unwrap();
+            assert_eq!(deaths.is_suspect(&batch), died >= 3, "after {died} deaths");
             assert!(!deaths.is_deadly(&batch), "after {died} deaths");
             deaths.begin(&batch).unwrap();
         }

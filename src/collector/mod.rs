@@ -34,6 +34,7 @@ mod service;
 pub mod session;
 pub mod sinks;
 mod stuck;
+pub mod trial;
 
 pub use accept::MAX_HANDSHAKES;
 pub use commit::Health;

@@ -167,6 +167,11 @@ impl Registry {
         }
     }
 
+    /// Some lane of the identity is shown.
+    pub fn has_lanes(&self, identity: &Identity) -> bool {
+        self.lock().proxies.get(identity).is_some_and(|known| !known.lanes.is_empty())
+    }
+
     /// Everything, by identity.
     pub fn proxies(&self, now_ms: u64) -> Vec<Proxy> {
         let inner = self.lock();

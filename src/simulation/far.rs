@@ -9,6 +9,7 @@ use crate::collector::deaths::Deaths;
 use crate::collector::registry::Registry;
 use crate::collector::session::{Action, Answer, Batch, Conditions, Limits, Order, Outcome, Session, Task};
 use crate::collector::sinks::jsonl;
+use crate::collector::trial::Verdict;
 use crate::collector::{Health, Metrics};
 use crate::proto::client_message::Message as Client;
 use crate::proto::server_message::Message;
@@ -105,6 +106,7 @@ impl Far {
             file: Some(file),
             sinks: Vec::new(),
             deaths,
+            trial: Box::new(|_, _, _| Verdict::Lives),
             lanes_per_identity: 1000,
             metrics: Metrics::new(),
             registry: Registry::default(),

@@ -6,9 +6,12 @@ use crate::collector::lane::Row;
 use crate::collector::marks::{BatchKey, LaneKey, Redo};
 use crate::collector::session::{self, Outcome, Rejection, Skip};
 use crate::collector::sinks::Taken;
+use crate::collector::trial::Verdict;
+use crate::lines::limited;
 use crate::proto::Codec;
 use crate::proto::reject::Reason;
 use crate::tls::Identity;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
@@ -97,11 +100,23 @@ impl Commit {
             return Err(reject(
                 seq,
                 Reason::Poison,
-                "the collector died three times while it decoded this batch",
+                "the collector died again and again while it decoded this batch",
             ));
         }
         if let Err(error) = self.parts.deaths.begin(&key) {
             tracing::warn!(%error, "The batch being decoded could not be noted");
+        }
+        if self.parts.deaths.is_suspect(&key) {
+            let verdict = (self.parts.trial)(codec, batch.plain_size, &batch.payload);
+            let (identity, lane) = (&key.identity, &key.lane);
+            limited!(warn, %identity, %lane, seq, ?verdict, "A batch that is blamed for deaths was tried apart");
+            if verdict != Verdict::Lives {
+                return Err(reject(
+                    seq,
+                    Reason::Poison,
+                    "the collector died three times while it decoded this batch",
+                ));
+            }
         }
         let read = read_and_render(codec, &batch, self.parts.file.is_some(), &mut group.text)?;
         let (kind, records) = (read.kind(), read.records());
@@ -133,11 +148,7 @@ fn read_and_render(
 ) -> Result<batch::read::Batch, Rejection> {
     let text_before = text.len();
     let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let read = batch::read::open(codec, batch.plain_size, &batch.payload)?;
-        if has_file && read.kind() == Kind::Records {
-            crate::flow::record::write_lines(text, &read);
-        }
-        Ok::<_, batch::read::Error>(read)
+        open_and_render(codec, batch.plain_size, &batch.payload, has_file, text)
     }));
     match read {
         Ok(Ok(read)) => Ok(read),
@@ -150,6 +161,24 @@ fn read_and_render(
             Err(reject(batch.seq, Reason::Malformed, "the collector could not decode it (a panic, caught)"))
         }
     }
+}
+
+/// Opens a batch and, if that is wanted, appends its records to `text`.
+///
+/// # Errors
+/// When it is no batch.
+pub fn open_and_render(
+    codec: Codec,
+    plain_size: u32,
+    payload: &Bytes,
+    is_wanted: bool,
+    text: &mut Vec<u8>,
+) -> Result<batch::read::Batch, batch::read::Error> {
+    let read = batch::read::open(codec, plain_size, payload)?;
+    if is_wanted && read.kind() == Kind::Records {
+        crate::flow::record::write_lines(text, &read);
+    }
+    Ok(read)
 }
 
 pub(super) fn reject(seq: u64, reason: Reason, text: &str) -> Rejection {

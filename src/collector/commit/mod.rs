@@ -28,6 +28,7 @@ use super::metrics::Metrics;
 use super::registry::Registry;
 use super::session::{Answer, Order, Outcome, Skip, Task};
 use super::sinks::{Sink, jsonl};
+use super::trial::Trial;
 use super::{lane, session};
 use crate::batch::{self, Kind};
 use crate::lines::limited;
@@ -35,6 +36,7 @@ use crate::proto::reject::Reason;
 use crate::proto::skip::Reason as SkipReason;
 use crate::tls::Identity;
 use group::Group;
+pub(super) use group::open_and_render;
 use lanes::{Lanes, Opening};
 use std::fmt::Display;
 use tokio::sync::mpsc::UnboundedSender;
@@ -77,6 +79,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Batches that the collector died of.
     pub deaths: Deaths,
+    /// Decodes those of them that have been blamed too often elsewhere.
+    pub trial: Trial,
     /// Lanes that one identity may have in the store.
     pub lanes_per_identity: usize,
     /// What is counted.
@@ -190,6 +194,7 @@ impl Commit {
         let numbers = (acked_seq, next_seq);
         let opening = self.until_done(|me| me.lanes.open(me.parts.store.as_mut(), key, numbers, now_ms))?;
         let (identity, lane) = key;
+        self.show_lanes(identity)?;
         let (known, row) = match opening {
             Opening::Known(row) => (true, row),
             Opening::Adopted(row) => {
@@ -206,6 +211,18 @@ impl Commit {
         };
         self.parts.registry.lane(identity, *lane, Some(row));
         Ok(Answer::Opened { known, mark: row.mark })
+    }
+
+    /// Shows the lanes of an identity that nobody has named since the start, too: those of a disk that was lost are
+    /// named by nobody.
+    fn show_lanes(&mut self, identity: &Identity) -> Result<(), Abandoned> {
+        if self.parts.registry.has_lanes(identity) {
+            return Ok(());
+        }
+        for (lane, row) in self.until_done(|me| me.parts.store.lanes_of(identity))? {
+            self.parts.registry.lane(identity, lane, Some(row));
+        }
+        Ok(())
     }
 
     fn batch(

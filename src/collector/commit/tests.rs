@@ -7,6 +7,7 @@ use crate::collector::marks::{Redb, StoreError};
 use crate::collector::session::{Batch, Rejection};
 use crate::collector::sinks::{SinkError, Taken};
 use crate::collector::tests::{identity, protocols, raw_batch, record_batch};
+use crate::collector::trial::Verdict;
 use crate::proto::Codec;
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -74,6 +75,7 @@ impl Home {
             file: Some(file),
             sinks,
             deaths,
+            trial: Box::new(|_, _, _| Verdict::Kills),
             lanes_per_identity: 100,
             metrics: Metrics::new(),
             registry: Registry::default(),
@@ -734,9 +736,8 @@ fn a_file_that_can_not_be_written_holds_the_group_up() {
     assert_eq!(bench.commit.parts.metrics.failures.get(), 1);
 }
 
-#[test]
-fn a_batch_that_killed_the_collector_three_times_is_rejected() {
-    let home = Home::new();
+/// The bench after the collector was killed `times` times while the first batch was noted.
+fn blamed(home: &Home, times: u32) -> Bench {
     let payload = record_batch(&[1]);
     let key = crate::collector::marks::BatchKey {
         identity: "edge-1".to_owned(),
@@ -744,12 +745,19 @@ fn a_batch_that_killed_the_collector_three_times_is_rejected() {
         seq: 1,
         digest: batch::digest(Codec::Plain, payload.len() as u32, &payload),
     };
-    for _ in 0..3 {
+    for _ in 0..times {
         let mut bench = home.start();
         bench.commit.parts.deaths.begin(&key).unwrap();
     }
     let mut bench = home.start();
     bench.open();
+    bench
+}
+
+#[test]
+fn row_27_a_batch_that_killed_the_collector_three_times_and_its_trial_is_rejected() {
+    let home = Home::new();
+    let mut bench = blamed(&home, 3);
     assert_eq!(reason(&bench.one(record(1))), Reason::Poison);
     let skip = Skip {
         numbers: 1..=1,
@@ -761,6 +769,29 @@ fn a_batch_that_killed_the_collector_three_times_is_rejected() {
     bench.one(Task::Skip(skip));
     assert_eq!(bench.commit.parts.store.deaths().unwrap(), []);
     assert_eq!(bench.commit.parts.metrics.rejected.get("poison"), 1);
+}
+
+#[test]
+fn row_27_a_batch_that_is_blamed_for_the_kills_of_others_is_taken() {
+    for (times, is_taken) in [(2, true), (3, true), (9, true), (10, false)] {
+        let home = Home::new();
+        let mut bench = blamed(&home, times);
+        bench.commit.parts.trial = Box::new(move |codec, plain_size, payload| {
+            assert!(times >= 3);
+            assert_eq!(
+                (codec, plain_size as usize, payload),
+                (Codec::Plain, payload.len(), &*record_batch(&[1]))
+            );
+            Verdict::Lives
+        });
+        let answer = bench.one(record(1));
+        if is_taken {
+            assert_eq!(seqs(&[answer]), [(1, true)], "{times} deaths");
+            assert_eq!(bench.commit.parts.store.deaths().unwrap(), []);
+        } else {
+            assert_eq!(reason(&answer), Reason::Poison);
+        }
+    }
 }
 
 #[test]
