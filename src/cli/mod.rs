@@ -10,6 +10,7 @@ pub mod logging;
 mod panics;
 mod run;
 mod signals;
+mod spool;
 mod try_batch;
 
 use crate::{config, proxy, tls};
@@ -51,6 +52,9 @@ enum Command {
     /// Decode a batch from standard input: for a collector that wants to know whether that can be survived
     #[command(hide = true)]
     TryBatch(try_batch::Arguments),
+    /// Look into a spool's folder, whether or not a proxy runs on it; nothing in it is changed
+    #[command(subcommand)]
+    Spool(spool::Command),
     /// Make a small CA, and certificates from it
     #[command(subcommand)]
     Certs(certs::Command),
@@ -75,6 +79,9 @@ pub enum Failure {
     /// A config that is not what was asked for, or all that is wrong with one and the files it names, in words.
     #[error("{0}")]
     Refused(String),
+    /// What a command was to read cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -91,10 +98,11 @@ impl From<proxy::StartError> for Failure {
 
 impl Failure {
     /// The process's exit code: 78 (EX_CONFIG of sysexits.h) when the operator has to change something that the
-    /// config says or names, else 1.
+    /// config says or names, 2 when there was nothing to read, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Tls(_) | Self::Refused(_) => 78,
+            Self::Unreadable(_) => 2,
             Self::Other(_) => 1,
         }
     }
@@ -115,6 +123,10 @@ impl Failure {
         Self::Refused(format!("{file}: {}", text.replace("FILE", &file)))
     }
 
+    fn unreadable(error: impl std::fmt::Display) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+
     fn other(error: impl std::fmt::Display) -> Self {
         Self::Other(error.to_string())
     }
@@ -131,6 +143,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Exporters(arguments) => exporters::exporters(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::TryBatch(arguments) => try_batch::try_batch(&arguments),
+        Command::Spool(command) => spool::spool(&command),
         Command::Certs(command) => certs::certs(&command).map(|made| print!("{made}")),
     }
 }

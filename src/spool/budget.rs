@@ -16,7 +16,7 @@ use crate::storage::Mode;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Freed files that are kept to be written over.
 const MAX_SPARES: usize = 2;
@@ -110,9 +110,7 @@ fn discard(shared: &Shared, segment: Segment) {
             return;
         }
     }
-    if let Err(error) = shared.storage.remove(&segment.path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = remove(shared, &segment.path) {
         // It is found and let go again at the next start.
         tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
     }
@@ -128,7 +126,7 @@ pub fn drop_oldest(shared: &Shared) -> io::Result<bool> {
     let mut journal = shared.journal();
     let spare = shared.state().spares.pop();
     if let Some(spare) = spare {
-        shared.storage.remove(&spare.path)?;
+        remove(shared, &spare.path)?;
         return Ok(true);
     }
     if drop_aside(shared)? {
@@ -191,10 +189,18 @@ fn drop_segment(
     journal.positions.write(&positions, true)?;
     crash_point!("spool.drop.position");
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
-    shared.storage.remove(&segment.path)?;
+    remove(shared, &segment.path)?;
     crash_point!("spool.drop.unlink");
     journal.skips.reserve();
     Ok(())
+}
+
+/// Removes a file; somebody may have done so.
+fn remove(shared: &Shared, path: &Path) -> io::Result<()> {
+    match shared.storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Fills in what the rows' batches hold, from the segment's frames.
@@ -272,7 +278,7 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
             None => None,
         };
         let Some(lane) = lane else { return Ok(()) };
-        let dir = shared.settings.dir.join(format!("forked-{:013}", (shared.settings.clock)()));
+        let dir = folder_aside(shared);
         shared.storage.create_dir(&dir, 0o700)?;
         let position = LanePosition {
             lane: lane.id,
@@ -311,6 +317,19 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
     }
 }
 
+/// A folder that nothing was set aside in yet.
+fn folder_aside(shared: &Shared) -> PathBuf {
+    let state = shared.state();
+    let mut time = (shared.settings.clock)();
+    loop {
+        let dir = shared.settings.dir.join(format!("forked-{time:013}"));
+        if !state.aside.iter().any(|aside| aside.dir == dir) {
+            return dir;
+        }
+        time += 1;
+    }
+}
+
 /// Batches and records of a segment above the acked ones.
 fn unacked(shared: &Shared, lane: &Lane, segment: &Segment) -> io::Result<(u64, u64)> {
     let file = shared.storage.open(&segment.path, Mode::Read)?;
@@ -327,15 +346,18 @@ fn unacked(shared: &Shared, lane: &Lane, segment: &Segment) -> io::Result<(u64, 
     Ok((batches, records))
 }
 
-/// Deletes what was set aside first.
+/// Deletes what was set aside first; somebody may have taken it away.
 fn drop_aside(shared: &Shared) -> io::Result<bool> {
     let Some(oldest) = shared.state().aside.front().cloned() else { return Ok(false) };
-    let files: Vec<PathBuf> =
-        shared.storage.list(&oldest.dir)?.into_iter().map(|entry| oldest.dir.join(entry.name)).collect();
-    for file in files {
-        shared.storage.remove(&file)?;
+    match shared.storage.list(&oldest.dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        files => {
+            for file in files? {
+                remove(shared, &oldest.dir.join(file.name))?;
+            }
+            shared.storage.remove_dir(&oldest.dir)?;
+        }
     }
-    shared.storage.remove_dir(&oldest.dir)?;
     shared.state().aside.pop_front();
     tracing::error!(folder = %oldest.dir.display(), "The spool is full: what was set aside is deleted");
     Ok(true)

@@ -17,6 +17,10 @@ pub struct Metrics {
     pub written_records: Counter,
     /// fdatasync calls on segments for the sake of batches.
     pub syncs: Counter,
+    /// Bytes written to all files of the spool: segments with what is beside frames, positions, skip rows, quarantine.
+    pub disk_bytes: Counter,
+    /// All fdatasync and fsync calls, of files and folders, by [`Metrics::SYNCED`].
+    pub fsyncs: Labelled,
     /// Calls that the disk refused.
     pub disk_errors: Counter,
     /// Batches dropped before they got a number, by [`Metrics::DROPPED`].
@@ -30,6 +34,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// A segment.
+    pub const SEGMENT: &str = "segment";
+    /// The file `positions`.
+    pub const POSITIONS: &str = "positions";
+    /// The file `skips`.
+    pub const SKIPS: &str = "skips";
+    /// A folder: names of files.
+    pub const FOLDER: &str = "folder";
+    /// Any other file: what goes to quarantine.
+    pub const OTHER: &str = "other";
+    /// What is synced.
+    pub const SYNCED: [&str; 5] = [Self::SEGMENT, Self::POSITIONS, Self::SKIPS, Self::FOLDER, Self::OTHER];
     /// Larger than a frame may be.
     pub const TOO_LARGE: &str = "too_large";
     /// The disk took nothing up to the process's end.
@@ -48,12 +64,14 @@ impl Metrics {
             ("spool_written_batches", "Batches numbered and written", &self.written_batches),
             ("spool_written_records", "Records and raw datagrams in them", &self.written_records),
             ("spool_syncs", "fdatasync calls for the sake of batches", &self.syncs),
+            ("spool_disk_written_bytes", "Bytes written to all files of the spool", &self.disk_bytes),
             ("spool_disk_errors", "Calls that the disk refused", &self.disk_errors),
         ];
         for (name, help, counter) in counters {
             into.register(name, help, counter.clone());
         }
         let labelled = [
+            ("spool_fsyncs", "All fdatasync and fsync calls of the spool, by what is synced", &self.fsyncs),
             ("spool_dropped_batches", "Batches dropped before a number, by reason", &self.dropped_batches),
             ("spool_dropped_records", "Records and raw datagrams in them", &self.dropped_records),
             ("spool_skipped_batches", "Batches that will not be sent, by reason", &self.skipped_batches),
@@ -100,6 +118,8 @@ impl Default for Metrics {
             written_batches: Counter::default(),
             written_records: Counter::default(),
             syncs: Counter::default(),
+            disk_bytes: Counter::default(),
+            fsyncs: Labelled::new("of", &Self::SYNCED),
             disk_errors: Counter::default(),
             dropped_batches: Labelled::new("reason", &Self::DROPPED),
             dropped_records: Labelled::new("reason", &Self::DROPPED),

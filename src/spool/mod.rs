@@ -84,9 +84,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 mod budget;
+mod counted;
 mod cursor;
 mod face;
 mod fetch;
+pub mod folder;
 pub mod frame;
 mod metrics;
 mod open;

@@ -3,6 +3,7 @@
 //! Only segments without a footer are read through. Nothing that is found stops the start, but for a format
 //! that is newer than this program; what cannot be read goes to quarantine.
 
+use super::counted::Counted;
 use super::frame::{Fault, Footer, SegmentHeader};
 use super::metrics::Metrics;
 use super::positions::{self, PositionsFile};
@@ -53,6 +54,7 @@ pub fn open_in_segments(
     segment_bytes: u64,
     metrics: Metrics,
 ) -> Result<(Spool, Writer, Sender), OpenError> {
+    let storage: Arc<dyn Storage> = Arc::new(Counted { storage, metrics: metrics.clone() });
     let dir = settings.dir.clone();
     let failed = |source| OpenError::Io { dir: dir.clone(), source };
     storage.create_dir(&dir, 0o700).map_err(failed)?;
@@ -227,7 +229,9 @@ impl<'a> Finds<'a> {
             } else if entry.name.starts_with("forked-") && entry.file_bytes.is_none() {
                 let dir = self.dir.join(&entry.name);
                 let files = self.storage.list(&dir)?;
-                let disk_bytes = files.iter().filter_map(|file| file.file_bytes).sum();
+                // Segments alone, as in the spool itself.
+                let segments = files.iter().filter(|file| parse_name(&file.name).is_some());
+                let disk_bytes = segments.filter_map(|file| file.file_bytes).sum();
                 self.aside.push(AsideView { dir, disk_bytes });
             }
         }

@@ -18,7 +18,8 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const NAME: &str = "positions";
+/// The file's name.
+pub const NAME: &str = "positions";
 const NEW_NAME: &str = "positions.new";
 const MAGIC: [u8; 8] = *b"FLOWPOS\0";
 const VERSION: u16 = 1;
@@ -127,6 +128,45 @@ impl Positions {
     }
 }
 
+/// What one slot of the file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Nothing yet.
+    Unused,
+    /// These positions, of this generation.
+    Good(u64, Positions),
+    /// Nothing that can be read.
+    Bad(Fault),
+}
+
+fn read_slots(file: &dyn StorageFile) -> io::Result<Vec<Slot>> {
+    let read = |slot: usize| {
+        let mut bytes = vec![0; SLOT_BYTES];
+        let read = file.read_at(&mut bytes, (slot * SLOT_BYTES) as u64)?;
+        bytes.truncate(read);
+        Ok(match Positions::decode(&bytes) {
+            Ok((generation, positions)) => Slot::Good(generation, positions),
+            Err(_) if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) => Slot::Unused,
+            Err(fault) => Slot::Bad(fault),
+        })
+    };
+    (0..SLOTS).map(read).collect()
+}
+
+/// Where the slots of the file begin, and what is in them. Nothing is changed; `None` if there is no file.
+///
+/// # Errors
+/// Those of the disk.
+pub fn read(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Vec<(u64, Slot)>>> {
+    let file = match storage.open(&dir.join(NAME), Mode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let offsets = (0..SLOTS).map(|slot| (slot * SLOT_BYTES) as u64);
+    Ok(Some(offsets.zip(read_slots(file.as_ref())?).collect()))
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct PositionsFile {
@@ -165,13 +205,11 @@ impl PositionsFile {
             Err(error) => return Err(error),
         };
         let mut best: Option<(u64, Positions)> = None;
-        for slot in 0..SLOTS {
-            let mut bytes = vec![0; SLOT_BYTES];
-            let read = file.read_at(&mut bytes, (slot * SLOT_BYTES) as u64)?;
-            let Ok(found) = Positions::decode(bytes.get(..read).unwrap_or_default()) else { continue };
-            if best.as_ref().is_none_or(|(generation, _)| found.0 > *generation) {
+        for (slot, found) in read_slots(file.as_ref())?.into_iter().enumerate() {
+            let Slot::Good(generation, found) = found else { continue };
+            if best.as_ref().is_none_or(|(best, _)| generation > *best) {
                 this.synced_slot = slot;
-                best = Some(found);
+                best = Some((generation, found));
             }
         }
         let Some((generation, positions)) = best else {

@@ -17,10 +17,12 @@ use crate::proto::skip::Reason;
 use crate::storage::{Mode, Storage, StorageFile};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const NAME: &str = "skips";
+/// The file's name.
+pub const NAME: &str = "skips";
 const NEW_NAME: &str = "skips.new";
 const MAGIC: [u8; 2] = [0xF5, 0x5C];
 const VERSION: u8 = 1;
@@ -118,6 +120,53 @@ fn count(body: &mut Cursor<'_>) -> Result<(IpAddr, u64), Fault> {
     Ok((address, body.u64()?))
 }
 
+/// What is in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// All rows, in the order they were written.
+    pub rows: Vec<SkipRow>,
+    /// Bytes that are no rows.
+    pub damaged: Vec<Range<u64>>,
+    /// Where the zeros begin that keep room for more.
+    pub bytes: u64,
+}
+
+/// Reads the file; one that is not there is empty.
+///
+/// # Errors
+/// Those of the disk, other than that there is no file.
+pub fn read(storage: &dyn Storage, dir: &Path) -> io::Result<Read> {
+    let file = match storage.open(&dir.join(NAME), Mode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::default()),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let mut found = Read { bytes: used as u64, ..Read::default() };
+    let mut at = 0;
+    // The last bytes of a row may be zeros too, and so the rest is not cut there.
+    while let Some(rest) = bytes.get(at..).filter(|_| at < used) {
+        match decode(rest) {
+            Ok((row, used)) => {
+                found.rows.push(row);
+                at += used;
+            }
+            Err(_) => {
+                let place = at as u64;
+                match found.damaged.last_mut().filter(|range| range.end == place) {
+                    Some(range) => range.end += 1,
+                    None => found.damaged.push(place..place + 1),
+                }
+                at += 1;
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct SkipsFile {
@@ -138,26 +187,7 @@ impl SkipsFile {
     /// Those of the disk, other than that there is no file.
     pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> io::Result<(Self, Vec<SkipRow>)> {
         let this = Self { storage: storage.clone(), dir: dir.to_owned(), file: None, bytes: 0, reserved: 0 };
-        let file = match storage.open(&dir.join(NAME), Mode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((this, Vec::new())),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        let mut rows = Vec::new();
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let used = match decode(rest) {
-                Ok((row, used)) => {
-                    rows.push(row);
-                    used
-                }
-                Err(_) => 1,
-            };
-            rest = rest.get(used..).unwrap_or_default();
-        }
+        let rows = read(storage.as_ref(), dir)?.rows;
         Ok((this, rows))
     }
 

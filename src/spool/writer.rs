@@ -291,18 +291,28 @@ impl Writer {
         Ok(())
     }
 
-    /// All that is written is durable.
+    /// All that is written is durable, also what did not wait for it because it was acked.
     fn is_durable(&mut self) {
-        let last = self.unsynced.drain(..self.written).next_back();
+        self.unsynced.drain(..self.written);
         self.written = 0;
+        let last_seq = self.growing.as_ref().map_or(0, |growing| growing.footer.last_seq);
         let mut state = self.shared.state();
-        if let (Some(lane), Some(last)) = (state.current(), last) {
-            lane.durable_next = last.batch.seq + 1;
+        if let Some(lane) = state.current() {
+            lane.durable_next = lane.durable_next.max(last_seq + 1);
         }
         state.trim(self.shared.settings.memory_bytes);
     }
 
+    /// Acked numbers need be in no file. Then a position must say so before a segment begins behind them, or the
+    /// next start would call them lost.
+    fn speak_for_acked(&self, first_seq: u64) -> io::Result<()> {
+        let is_known = |lane: &mut Lane| first_seq <= lane.durable_next.max(lane.position + 1);
+        let known = self.shared.state().current().is_none_or(is_known);
+        if known { Ok(()) } else { budget::settle(&self.shared, true) }
+    }
+
     fn open_segment(&mut self, first_seq: u64, frame_bytes: usize) -> io::Result<()> {
+        self.speak_for_acked(first_seq)?;
         let shared = &self.shared;
         let least = (super::frame::SEGMENT_HEADER_BYTES + frame_bytes + FOOTER_BYTES) as u64;
         let capacity = shared.segment_bytes.max(least);

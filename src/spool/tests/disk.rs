@@ -184,3 +184,69 @@ fn a_start_gets_past_a_bad_sector() {
         assert!(if bad < 64 { batches == 0 } else { batches >= 13 }, "{bad}: {batches}");
     }
 }
+
+#[test]
+fn lanes_that_are_set_aside_at_once_have_folders_of_their_own() {
+    let dir = folder();
+    let settings = Settings { clock: || 1_795_442_400_000, ..settings(dir.path()) };
+    let mut lanes = Vec::new();
+    for n in 1..=2 {
+        let running = Running::start(settings.clone());
+        running.store(&large(n..=n));
+        lanes.push(running.lane().id);
+        running.end();
+    }
+    let running = Running::start(settings);
+    let journal = running.spool.shared.journal();
+    lanes.iter().for_each(|lane| running.spool.set_aside(*lane));
+    drop(journal);
+    until(|| running.metrics.skipped_batches.get(Metrics::ASIDE) == 2);
+    let aside = files(dir.path(), "forked-");
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert!(aside.iter().all(|aside| segments(aside).len() == 1));
+}
+
+#[test]
+fn a_folder_set_aside_that_somebody_took_away_does_not_keep_room_from_being_made() {
+    let dir = folder();
+    let running = Running::start(settings(dir.path()));
+    running.store(&large(1..=15));
+    running.spool.set_aside(running.lane().id);
+    until(|| {
+        !files(dir.path(), "forked-").is_empty() && running.metrics.skipped_batches.get(Metrics::ASIDE) > 0
+    });
+    std::fs::remove_dir_all(&files(dir.path(), "forked-")[0]).unwrap();
+    running.store(&large(1..=80));
+    assert!(running.spool.writable());
+}
+
+/// Small boxes have small flash: each byte and each sync counts, whatever for.
+#[test]
+fn all_syncs_and_bytes_are_counted() {
+    let dir = folder();
+    let faults = Arc::new(Faults::default());
+    let running = Running::start_on(Arc::new(Faulty(faults.clone())), settings(dir.path()));
+    running.store(&large(1..=25));
+    let lane = running.lane().id;
+    running.spool.reject(lane, 3).unwrap();
+    running.spool.acked(lane, 15);
+    until(|| running.spool.usage().batches == 10 && !running.spool.shared.state().dirty);
+    let metrics = running.metrics.clone();
+    running.end();
+    let log = faults.log.lock().unwrap().clone();
+    let noted = |names: &[&str]| {
+        let names = |line: &&String| names.iter().any(|name| line.starts_with(&format!("sync {name}")));
+        log.iter().filter(names).count() as u64
+    };
+    for (label, names) in [
+        (Metrics::SEGMENT, &["seg-", "unfinished", "spare-"][..]),
+        (Metrics::POSITIONS, &["positions"]),
+        (Metrics::SKIPS, &["skips"]),
+        (Metrics::OTHER, &["0", "1"]),
+    ] {
+        assert_eq!(metrics.fsyncs.get(label), noted(names), "{label}: {log:?}");
+        assert!(noted(names) > 0, "{label}");
+    }
+    assert!(metrics.fsyncs.get(Metrics::FOLDER) > 3);
+    assert!(metrics.disk_bytes.get() > metrics.written_bytes.get() + 2 * 64 * 1024);
+}

@@ -14,6 +14,7 @@ mod course;
 mod damage;
 mod disk;
 mod faulty;
+mod model;
 mod seasons;
 
 /// A folder in memory where there is one: these tests sync a lot.

@@ -1,0 +1,163 @@
+//! The spool against a queue in memory: any row of what can happen to it, on a disk that forgets and fails.
+//!
+//! [`world::World`] does each step to both and compares them. What must hold after every step:
+//!
+//! * what is fetched is what was appended, in its order, each number once and for ever;
+//! * what counts as durable stands in a file that a power cut would leave;
+//! * what a start finds in the folder it gives out, or has a row for it;
+//! * a row outlives every crash; those of dropped and refused batches say exactly what was in them;
+//! * a loss is declared only of what was damaged, or of what was in no file when the process died;
+//! * nothing is dropped that was sent; the budget holds.
+//!
+//! `FLOWPROXY_MODEL_CASES=N` runs as many rows of steps as that, `FLOWPROXY_MODEL_SEED=N` others.
+
+mod world;
+
+use crate::storage::memory::Cut;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use world::World;
+
+/// Rows of steps in an ordinary test run.
+const CASES: u32 = 250;
+const STEPS: usize = 60;
+
+/// A step. Places are fractions of what there is to choose from.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Batches of so many bytes are handed in, and the writer has its turn.
+    Append { batches: u8, bytes: u16 },
+    /// Time passes, and the writer has its turn.
+    Pass { millis: u16 },
+    /// All that is left is looked up.
+    Look,
+    /// Some of a lane is handed out for sending.
+    Send { lane: u8, count: u8 },
+    /// The collector has opened a lane anew.
+    Opened { lane: u8 },
+    /// A lane is acked up to a place.
+    Ack { lane: u8, upto: u8 },
+    /// A batch is refused.
+    Reject { lane: u8, place: u8 },
+    /// A lane that is acked is done with.
+    Close { lane: u8 },
+    /// Another writer has used a lane.
+    SetAside { lane: u8 },
+    /// Fresh batches get another lane.
+    NewLane,
+    /// The writer ends in order; another process follows.
+    End,
+    /// The process is killed; another follows.
+    Kill,
+    /// The power fails; a process follows.
+    PowerCut { cut: Cut, seed: u64 },
+    /// The process is killed, and the end of a segment is not there, or zeros.
+    CutOff { file: u8, place: u16, zeros: bool },
+    /// A bit of some file flips.
+    Flip { file: u8, place: u16, bit: u8 },
+    /// A segment is deleted.
+    Delete { file: u8 },
+    /// The next writes fail with EIO.
+    FailWrites(u8),
+    /// The next syncs fail with EIO.
+    FailSyncs(u8),
+    /// Nothing can be changed.
+    ReadOnly,
+    /// So many more bytes fit on the disk.
+    Full { left: u16 },
+    /// The disk works again.
+    Mend,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let cut = prop_oneof![Just(Cut::Nothing), Just(Cut::Everything), Just(Cut::Some)];
+    let lane = any::<u8>;
+    prop_oneof![
+        24 => (1..8u8, 0..1600u16).prop_map(|(batches, bytes)| Step::Append { batches, bytes }),
+        12 => prop_oneof![Just(1), Just(20), Just(1100)].prop_map(|millis| Step::Pass { millis }),
+        6 => Just(Step::Look),
+        6 => (lane(), 1..9u8).prop_map(|(lane, count)| Step::Send { lane, count }),
+        2 => lane().prop_map(|lane| Step::Opened { lane }),
+        8 => (lane(), any::<u8>()).prop_map(|(lane, upto)| Step::Ack { lane, upto }),
+        3 => (lane(), any::<u8>()).prop_map(|(lane, place)| Step::Reject { lane, place }),
+        3 => lane().prop_map(|lane| Step::Close { lane }),
+        1 => lane().prop_map(|lane| Step::SetAside { lane }),
+        2 => Just(Step::NewLane),
+        1 => Just(Step::End),
+        3 => Just(Step::Kill),
+        4 => (cut, any::<u64>()).prop_map(|(cut, seed)| Step::PowerCut { cut, seed }),
+        1 => (any::<u8>(), any::<u16>(), any::<bool>())
+            .prop_map(|(file, place, zeros)| Step::CutOff { file, place, zeros }),
+        2 => (any::<u8>(), any::<u16>(), 0..8u8)
+            .prop_map(|(file, place, bit)| Step::Flip { file, place, bit }),
+        1 => any::<u8>().prop_map(|file| Step::Delete { file }),
+        2 => (1..4u8).prop_map(Step::FailWrites),
+        2 => (1..4u8).prop_map(Step::FailSyncs),
+        1 => Just(Step::ReadOnly),
+        1 => (0..20_000u16).prop_map(|left| Step::Full { left }),
+        3 => Just(Step::Mend),
+    ]
+}
+
+/// Does these steps; panics where spool and queue differ.
+fn run(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.step(*step);
+    }
+    world.settle();
+}
+
+#[test]
+fn the_spool_is_a_queue_whatever_fails() {
+    let number = |name: &str, or: u32| std::env::var(name).map_or(or, |text| text.parse().unwrap());
+    let cases = number("FLOWPROXY_MODEL_CASES", CASES);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let seed = [number("FLOWPROXY_MODEL_SEED", 1).to_le_bytes(); 8].concat();
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let steps = prop::collection::vec(step(), 1..STEPS);
+    let ran = TestRunner::new_with_rng(config, rng).run(&steps, |steps| {
+        run(&steps);
+        Ok(())
+    });
+    if let Err(failed) = ran {
+        panic!("{failed}");
+    }
+}
+
+/// Found by the test above, each shrunk.
+mod found {
+    use super::Step::*;
+    use super::*;
+
+    #[test]
+    fn what_was_acked_and_never_written_is_not_called_lost() {
+        run(&[
+            FailWrites(2),
+            Append { batches: 6, bytes: 0 },
+            FailWrites(2),
+            Append { batches: 1, bytes: 0 },
+            Ack { lane: 0, upto: 37 },
+            Kill,
+        ]);
+    }
+
+    #[test]
+    fn a_segment_that_somebody_deleted_does_not_keep_room_from_being_made() {
+        run(&[
+            Append { batches: 1, bytes: 481 },
+            Append { batches: 6, bytes: 1521 },
+            NewLane,
+            Append { batches: 7, bytes: 1177 },
+            Delete { file: 64 },
+            Append { batches: 5, bytes: 1009 },
+            Append { batches: 4, bytes: 313 },
+            NewLane,
+            Append { batches: 2, bytes: 553 },
+            Send { lane: 0, count: 3 },
+            Append { batches: 7, bytes: 1073 },
+            Append { batches: 2, bytes: 793 },
+            Append { batches: 6, bytes: 1113 },
+        ]);
+    }
+}
