@@ -281,7 +281,9 @@ impl Site {
             wait_drained(&end);
             let seen = self.far_end();
             let missing = (first..next).filter(|number| !seen.contains_key(number)).count() as u64;
-            assert_eq!(missing, dropped(&end), "{what}");
+            // What a dying connection delivered last may be counted as given up too.
+            let dropped = dropped(&end);
+            assert!(missing <= dropped, "{what}: {missing} missing, {dropped} dropped");
         }
         assert_balance(&self.far_end(), self.owed, what);
     }

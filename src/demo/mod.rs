@@ -13,6 +13,8 @@
 //! | the time is up, or Ctrl-C | the mesh ends; what is under way arrives; proxy and collector end in order |
 //! | the machine is so busy that datagrams pile up in the proxy's sockets | the mesh waits, as real exporters do not |
 //! | an end stops by itself | the demo ends, and says so |
+//!
+//! With faults it is another one: [`chaos`].
 
 pub mod chaos;
 pub mod numbers;
