@@ -322,6 +322,29 @@ fn a_rename_that_a_crash_prevented_is_done_at_start() {
     assert_eq!(home.records(), [1, 2]);
 }
 
+/// A full file may be shipped and deleted as soon as it has its name. A file made later may get its inode's number.
+#[test]
+fn the_next_file_is_not_taken_for_the_full_one_whose_inode_it_got() {
+    let mut home = Home::new();
+    home.settings.max_bytes = 1;
+    let mut bench = home.start();
+    bench.open();
+    bench.records(1..=1);
+    bench.records(2..=2);
+    drop(bench);
+    // The crash came between the rename and the next file.
+    let (live, freed) = (&home.settings.path, home.dir.path().join("freed"));
+    std::fs::rename(home.out().join("flows-20261123T140000Z-00000001.jsonl"), &freed).unwrap();
+    std::fs::remove_file(live).unwrap();
+    drop(home.start());
+    assert_eq!(home.records(), [2]);
+    // Another one comes before the next group.
+    std::fs::copy(live, &freed).unwrap();
+    std::fs::rename(&freed, live).unwrap();
+    drop(home.start());
+    assert_eq!((home.names(), home.records()), (vec!["flows.jsonl".to_owned()], vec![2]));
+}
+
 #[test]
 fn a_file_ends_by_age_also_when_nothing_comes() {
     let mut home = Home::new();

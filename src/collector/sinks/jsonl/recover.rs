@@ -123,9 +123,13 @@ impl<'a> Recovery<'a> {
     }
 
     /// Gives the row that holds from now on: the live file's bytes are those up to its end.
-    fn run(&mut self, row: FileRow, redo: &[Redo]) -> Result<FileRow, FileError> {
-        if let Some(full) = &row.previous {
-            self.finish_rotation(full)?;
+    fn run(&mut self, mut row: FileRow, redo: &[Redo]) -> Result<FileRow, FileError> {
+        if let Some(full) = row.previous.take() {
+            self.finish_rotation(&full)?;
+            // Who takes the full file away frees its inode, and a file to come may get the same: the next start must
+            // not take that one for it.
+            let file = Some((row.clone(), redo.to_vec()));
+            self.store.commit(&Change { file, ..Change::default() })?;
         }
         let live = self.names.look(self.names.live())?;
         if live.is_some() {
@@ -146,14 +150,15 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// The crash came between the transaction and the rename: the live file is still the full one.
+    /// If the crash came between the transaction and the rename, the live file is still the full one.
     fn finish_rotation(&self, full: &Full) -> Result<(), FileError> {
         let live = self.names.look(self.names.live())?;
         let done = self.names.is_taken(&self.names.finished(full.number, full.started_ms))?;
         if !done && live.is_some_and(|live| live.inode == full.inode) {
             self.names.finish(full.number, full.started_ms)?;
         }
-        Ok(())
+        // The rename may be no further than the kernel.
+        self.names.sync()
     }
 
     /// Whether the file at the live path is the one that the row means, and holds nothing younger.
