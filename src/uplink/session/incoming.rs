@@ -68,10 +68,13 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(place) else { return };
         lane.stage = Stage::Open;
         let (id, acked_seq) = (lane.id(), lane.view.acked_seq);
-        self.outputs.push_back(Output::Opened(id));
         if committed_seq >= acked_seq {
-            return self.believe(place, committed_seq);
+            self.believe(place, committed_seq);
+            // After it: from here on a full spool may drop what is not acked.
+            self.outputs.push_back(Output::Opened(id));
+            return;
         }
+        self.outputs.push_back(Output::Opened(id));
         let Some(lane) = self.lanes.get_mut(place) else { return };
         lane.committed_seq = committed_seq;
         lane.send_seq = committed_seq.saturating_add(1);

@@ -814,6 +814,24 @@ fn what_was_acked_before_a_mark_went_back_is_not_counted_again() {
     assert!(acked.unseen.is_empty());
 }
 
+/// Once it is opened, a full spool may drop what was not sent since: not what the collector has just said to have.
+#[test]
+fn what_the_collector_has_is_acked_before_the_lane_counts_as_opened() {
+    let mut bench = Bench::new(vec![view(OWN, 3, 10, 2)]);
+    bench.welcome(WIDE);
+    bench.run();
+    bench.say(Server::Opened(Opened { lane: 1, known: true, committed_seq: 5, ..Opened::default() }));
+    let outputs = std::iter::from_fn(|| bench.session.poll());
+    let order: Vec<&str> = outputs
+        .filter_map(|output| match output {
+            Output::Acked(_) => Some("acked"),
+            Output::Opened(_) => Some("opened"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["acked", "opened"]);
+}
+
 #[test]
 fn a_lane_that_the_writer_begins_later_is_opened_and_the_old_one_closed() {
     let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
