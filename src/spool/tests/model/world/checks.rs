@@ -46,6 +46,10 @@ impl World {
                 continue;
             }
             let view = views.iter().find(|view| view.id == row.lane);
+            if view.is_none() && row.reason == Reason::Rejected {
+                // The disk took nothing else of the lane, not even its position: the collector knows what it refused.
+                continue;
+            }
             let acked = self.acked(row.lane);
             for seq in row.from.max(acked + 1)..=row.to {
                 let mut state = self.spool().shared.state();
@@ -110,7 +114,9 @@ impl World {
                 || (had_a_row && rows_damaged);
             let is_right = match row.reason {
                 Reason::Dropped => had_a_row || seq > lane.sent,
-                Reason::Damaged | Reason::Lost => may_be_lost || lane.aside,
+                // What is acked need not have been synced: a power cut may have left what follows it.
+                Reason::Damaged => may_be_lost || lane.aside || acked,
+                Reason::Lost => may_be_lost || lane.aside,
                 Reason::AlreadyAcked => acked,
                 Reason::Rejected => true,
                 Reason::Unknown => false,
