@@ -16,9 +16,10 @@ use fuse::load::{
     COLLECTOR_ON_DISK, Load, assert_balance, at_far_end, counts, feed, numbered, proxy, proxy_config,
     wait_drained, written,
 };
-use fuse::{Disk, Losses, NO_FUSE};
+use fuse::{Disk, Kind, Losses, NO_FUSE};
+use support::relay::Relay;
 use support::rig::{End, Rig};
-use support::{loopback_socket, skipped, wait_until};
+use support::{PATIENCE, loopback_socket, skipped, wait_until};
 
 const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const SKIPPED: &str = "flowproxy_spool_skipped_records_total";
@@ -317,4 +318,40 @@ fn row_31_collector_whose_file_fails() {
 fn row_31_collector_on_a_stalled_disk() {
     let break_it = |disk: &Disk| disk.stall().keep();
     collector_stalls("a collector on a stalled disk", break_it, Disk::go_on);
+}
+
+/// Killed again and again while the disk does not take the note of the batch being decoded, which by then is no more.
+#[test]
+fn row_27_a_batch_is_not_refused_for_kills_while_the_disk_stalls() {
+    let rig = Rig::new();
+    let Some(disk) = disk(&rig, "kills of a collector with a stalled disk") else { return };
+    let endpoint = rig.endpoint();
+    let (_, port) = endpoint.rsplit_once(':').expect("a port");
+    let relay = Relay::start(([127, 0, 0, 1], port.parse().expect("a port")).into());
+    let ordinary = proxy_config(&rig).replace("disk/spool", "spool").replace(&endpoint, &relay.endpoint());
+    let proxy = rig.start("run", "proxy.toml", &ordinary);
+    proxy.wait_healthy();
+    let mut collector = rig.collector(COLLECTOR_ON_DISK);
+    feed(&proxy, 1..=2);
+    proxy.wait_metric(COMMITTED, 2);
+    relay.stall(true);
+    feed(&proxy, 3..=4);
+    for _ in 0..4 {
+        // The first one names the batch, the second one would say that it is decoded.
+        let stall = disk.stall_at(Kind::Write, 1);
+        relay.stall(false);
+        assert!(stall.wait(PATIENCE), "the note");
+        stall.keep();
+        relay.stall(true);
+        disk.kill(collector.process);
+        relay.cut();
+        collector = rig.collector(COLLECTOR_ON_DISK);
+        let log = collector.process.log();
+        assert!(log.contains("died while it decoded this batch"), "{log}");
+    }
+    relay.stall(false);
+    wait_drained(&proxy);
+    assert_balance(&counts(&written(&disk.now())), 1..=4, "lost or twice");
+    assert_eq!(proxy.metric("flowproxy_uplink_rejected_batches_total"), 0);
+    assert_eq!(proxy.metric(SKIPPED), 0);
 }

@@ -296,21 +296,14 @@ impl Driver {
     /// False when the stream is over.
     async fn act(&mut self, action: Action) -> bool {
         match action {
-            Action::Send(message) => {
-                if let Message::Error(error) = &message {
-                    let (code, text) = (error.code().as_str_name(), &error.text);
-                    limited!(warn, identity = %self.identity, code, text, "An error is told to a proxy");
-                }
-                let cut = self.shared.cut.clone();
-                tokio::select! {
-                    () = cut.cancelled() => false,
-                    sent = self.answer.send(Ok(ServerMessage { message: Some(message) })) => sent.is_ok(),
-                }
-            }
+            Action::Send(message) => self.send(message).await,
             Action::Submit(order) => {
-                self.notice(&order);
+                let twin = self.notice(&order);
                 self.submit(order);
-                true
+                match twin {
+                    Some(error) => self.send(Message::Error(error)).await,
+                    None => true,
+                }
             }
             Action::Greeted { instance, software } => {
                 self.hello_by = None;
@@ -326,6 +319,19 @@ impl Driver {
         }
     }
 
+    /// False when the stream is over.
+    async fn send(&mut self, message: Message) -> bool {
+        if let Message::Error(error) = &message {
+            let (code, text) = (error.code().as_str_name(), &error.text);
+            limited!(warn, identity = %self.identity, code, text, "An error is told to a proxy");
+        }
+        let cut = self.shared.cut.clone();
+        tokio::select! {
+            () = cut.cancelled() => false,
+            sent = self.answer.send(Ok(ServerMessage { message: Some(message) })) => sent.is_ok(),
+        }
+    }
+
     fn alarm(&self, alarm: Option<Alarm>) {
         let Some(alarm) = alarm else { return };
         if matches!(alarm, Alarm::MarkWentBack { .. }) {
@@ -335,16 +341,20 @@ impl Driver {
         self.member.alarm(alarm.to_string());
     }
 
-    fn notice(&mut self, order: &Order) {
+    /// Looks at an order for what an operator should know; gives what the proxy should be told of it.
+    fn notice(&mut self, order: &Order) -> Option<proto::Error> {
         self.watch.submitted(order);
         let writes = matches!(order, Order::Lane { task: Task::Open { current: true, .. }, .. });
-        if writes && self.member.writes() {
-            const TEXT: &str = "Two live processes write under one identity: a copied disk or a shared key";
-            self.shared.metrics.twins.inc();
-            let identity = &self.identity;
-            limited!(error, %identity, "{TEXT}");
-            self.member.alarm(TEXT.to_owned());
+        if !(writes && self.member.writes()) {
+            return None;
         }
+        const TEXT: &str = "Two live processes write under one identity: a copied disk or a shared key";
+        self.shared.metrics.twins.inc();
+        let identity = &self.identity;
+        limited!(error, %identity, "{TEXT}");
+        self.member.alarm(TEXT.to_owned());
+        let code = proto::error::Code::Twin.into();
+        Some(proto::Error { code, text: TEXT.to_owned(), ..proto::Error::default() })
     }
 
     /// Hands the order on at once if there is room, else parks it.

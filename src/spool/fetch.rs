@@ -161,7 +161,7 @@ fn lost(shared: &Shared, id: LaneId, seq: u64, to: u64, reason: Reason) -> Resul
     {
         row.to = *end;
     }
-    tracing::warn!(lane = %id, from = row.from, to = row.to, reason = reason.as_str_name(),
+    tracing::error!(lane = %id, from = row.from, to = row.to, reason = reason.as_str_name(),
         "Batches in the spool cannot be sent");
     add_row(shared, &mut journal, row.clone())?;
     Ok(Fetched::Skip(row))

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn either_slot_may_be_damaged_and_both() {
+    fn row_10_either_slot_may_be_damaged_and_both() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = PositionsFile::open(&storage(), dir.path()).unwrap().file;
         file.write(&positions(1), true).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub fn numbered(number: u32) -> Vec<u8> {
 /// Sends numbered records until it is stopped: about 800 in a second, 1 MB.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    next: Arc<AtomicU32>,
     thread: Option<JoinHandle<u32>>,
 }
 
@@ -37,7 +38,8 @@ impl Load {
     /// Begins with the number `from`.
     pub fn start(to: SocketAddr, from: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stopped, told) = (stop.clone(), Arc::new(AtomicU32::new(from)));
+        let reached = told.clone();
         let thread = std::thread::spawn(move || {
             let socket = loopback_socket();
             let mut next = from;
@@ -46,12 +48,18 @@ impl Load {
                     // Nobody may listen any more.
                     let _ = socket.send_to(&numbered(next), to);
                     next += 1;
+                    told.store(next, Ordering::Relaxed);
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
             next
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, next: reached, thread: Some(thread) }
+    }
+
+    /// The number that comes next, now.
+    pub fn sent(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// Gives the number that comes next.

@@ -160,7 +160,7 @@ fn a_drained_spool_is_empty() {
 }
 
 #[test]
-fn a_full_spool_drops_its_oldest_and_says_exactly_what() {
+fn row_19_a_full_spool_drops_its_oldest_and_says_exactly_what() {
     let dir = folder();
     let running = Running::start(settings(dir.path()));
     let view = running.lane();
@@ -218,7 +218,7 @@ fn opening_a_lane_anew_lets_its_first_segment_go() {
 }
 
 #[test]
-fn a_long_outage_keeps_few_rows() {
+fn row_19_a_long_outage_keeps_few_rows() {
     let dir = folder();
     let running = Running::start(settings(dir.path()));
     let lane = running.lane().id;
@@ -296,7 +296,7 @@ fn a_new_lane_on_request() {
 }
 
 #[test]
-fn a_forked_lane_is_set_aside_and_counted() {
+fn row_13_a_forked_lane_is_set_aside_and_counted() {
     let dir = folder();
     let running = Running::start(settings(dir.path()));
     running.store(&large(1..=25));

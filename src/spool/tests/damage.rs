@@ -32,7 +32,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 #[test]
-fn the_last_frame_is_cut_at_every_byte() {
+fn row_07_the_last_frame_is_cut_at_every_byte() {
     let batches = [sealed(1, 30), sealed(2, 0), sealed(3, 21)];
     let (good, lane) = killed(&batches);
     let path = &segments(good.path())[0];
@@ -88,7 +88,7 @@ fn a_cut_off_number_that_was_durable_is_declared_lost() {
 }
 
 #[test]
-fn a_flipped_bit_costs_one_batch() {
+fn row_08_09_a_flipped_bit_costs_one_batch() {
     for sealed_segment in [true, false] {
         for (place, what) in [(0, "magic"), (5, "length"), (9, "number"), (40, "codec"), (300, "payload")] {
             let (dir, lane) = killed(&large(1..=15));
@@ -121,7 +121,7 @@ fn a_flipped_bit_costs_one_batch() {
 }
 
 #[test]
-fn a_segment_is_deleted_while_stopped() {
+fn row_11_a_segment_is_deleted_while_stopped() {
     let (dir, lane) = killed(&large(1..=35));
     std::fs::remove_file(&segments(dir.path())[1]).unwrap();
     let running = Running::start(settings(dir.path()));
@@ -140,7 +140,7 @@ fn a_segment_is_deleted_while_stopped() {
 }
 
 #[test]
-fn a_segment_is_deleted_while_running() {
+fn row_11_a_segment_is_deleted_while_running() {
     let dir = folder();
     let running = Running::start(settings(dir.path()));
     running.store(&large(1..=35));
@@ -200,7 +200,7 @@ fn a_newer_format_is_left_alone() {
 }
 
 #[test]
-fn without_positions_everything_is_sent_again() {
+fn row_10_without_positions_everything_is_sent_again() {
     let dir = folder();
     let running = Running::start(settings(dir.path()));
     running.store(&large(1..=25));
@@ -219,7 +219,7 @@ fn without_positions_everything_is_sent_again() {
 }
 
 #[test]
-fn half_made_files_are_removed() {
+fn row_06_half_made_files_are_removed() {
     let dir = folder();
     for name in ["unfinished.new", "spare-3.old"] {
         std::fs::write(dir.path().join(name), [1; 100]).unwrap();
@@ -231,7 +231,7 @@ fn half_made_files_are_removed() {
 }
 
 #[test]
-fn every_header_byte_may_be_anything() {
+fn row_09_every_header_byte_may_be_anything() {
     // A frame of its own segment: only its header is played with, one byte at a time.
     let (dir, lane) = killed(&[sealed(1, 20), sealed(2, 20), sealed(3, 20)]);
     let path = &segments(dir.path())[0];

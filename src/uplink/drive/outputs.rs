@@ -160,6 +160,9 @@ impl Drive<'_> {
             Note::PastEnd { lane, committed_seq, last_seq } => self.uplink.alarm(&format!(
                 "The collector has lane {lane} up to {committed_seq}, we only up to {last_seq}; what is unacked is set aside"
             )),
+            Note::Twin => self.uplink.alarm(
+                "Another live process writes under our identity: this disk was copied, or a key is shared",
+            ),
             Note::Unreadable { lane, seq } => self.uplink.alarm(&format!(
                 "The spool has lost batch {seq} of lane {lane}; the lane rests until the next connection"
             )),

@@ -143,6 +143,10 @@ impl Session {
     }
 
     pub(super) fn errored(&mut self, error: proto::Error, now: Instant) {
+        if error.code() == Code::Twin {
+            self.outputs.push_back(Output::Note(Note::Twin));
+            return;
+        }
         if error.code() != Code::Gap {
             let code = error.code().as_str_name();
             return self.end(End::Refused(format!("{} ({code})", error.text)));

@@ -107,6 +107,8 @@ pub enum Note {
         /// Our last batch.
         last_seq: u64,
     },
+    /// Another live process writes under our identity.
+    Twin,
     /// The spool has nothing at a number that an old lane must have.
     Unreadable {
         /// The lane.

@@ -604,7 +604,18 @@ fn row_13_another_digest_than_ours_is_never_taken_for_an_ack() {
 }
 
 #[test]
-fn the_batch_before_tells_a_fork_when_it_is_no_longer_there() {
+fn row_13_a_twin_is_told_and_the_stream_goes_on() {
+    let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
+    bench.run();
+    let (code, text) = (error::Code::Twin as i32, "two".to_owned());
+    bench.say(Server::Error(proto::Error { code, text, ..proto::Error::default() }));
+    assert_eq!(bench.run(), [Seen::Did(Output::Note(Note::Twin))]);
+    bench.ack(1, 1);
+    assert_eq!(bench.run(), [acked(OWN, 1)]);
+}
+
+#[test]
+fn row_13_the_batch_before_tells_a_fork_when_it_is_no_longer_there() {
     let mut bench = Bench::new(vec![view(OWN, 5, 9, 4)]);
     bench.welcome(WIDE);
     bench.run();
