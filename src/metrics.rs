@@ -8,10 +8,12 @@
 //!
 //! ```text
 //! datagrams received = refused + limited + accepted + truncated + unreadable (reason)
-//! sets in accepted   = decoded + undecoded (reason) + unknown samples
+//! sets received      = decoded + held now + undecoded (reason) + unknown samples
 //! records decoded    = dropped (reason) + in the open batch + batched
 //! raw accepted       = raw dropped (reason) + in the open batch + raw batched
 //! ```
+//!
+//! How it goes on from there is [`crate::spool::Metrics`]'s.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -78,6 +80,8 @@ pub struct Ingest {
     pub datagrams_unreadable: Labelled,
     /// Datagrams that the kernel dropped because a socket's buffer was full (SO_MEMINFO).
     pub datagrams_dropped_by_kernel: Counter,
+    /// Sets that began, in datagrams accepted and in those that a panic made unreadable.
+    pub sets_received: Counter,
     /// Sets of which every record was decoded, template sets among them.
     pub sets_decoded: Counter,
     /// Sets that could not be decoded, by [`Ingest::UNDECODED`].
@@ -96,9 +100,11 @@ pub struct Ingest {
     pub records_by_kind: Labelled,
     /// The same by [`Ingest::TEMPLATE_SOURCES`].
     pub records_by_template_source: Labelled,
+    /// Records in the open batches now.
+    pub records_open: Gauge,
     /// Records lost before they were numbered, by [`Ingest::DROPPED`].
     pub records_dropped: Labelled,
-    /// Records in batches that the spool has taken.
+    /// Records in batches that the spool's queue has taken.
     pub records_batched: Counter,
     /// What sequence numbers say has not come, by [`Ingest::UNITS`]: an estimate, late ones among them.
     pub sequence_missing: Labelled,
@@ -108,13 +114,18 @@ pub struct Ingest {
     pub sequence_duplicates: Counter,
     /// How often sequence numbers began anew.
     pub sequence_resets: Counter,
+    /// What the sequence numbers of the spool's last batches and those that came first after the start say was lost
+    /// between, by [`Ingest::UNITS`]: an estimate.
+    pub restart_missing: Labelled,
     /// Samples of sFlow that exporters say they have lost themselves.
     pub samples_dropped_by_exporter: Counter,
     /// Raw datagrams taken.
     pub raw_accepted: Counter,
+    /// Raw datagrams in the open batches now.
+    pub raw_open: Gauge,
     /// Raw datagrams lost before they were numbered, by [`Ingest::DROPPED`].
     pub raw_dropped: Labelled,
-    /// Raw datagrams in batches that the spool has taken.
+    /// Raw datagrams in batches that the spool's queue has taken.
     pub raw_batched: Counter,
     /// Batches closed, by [`Ingest::CLOSED`].
     pub batches_sealed: Labelled,
@@ -195,6 +206,7 @@ impl Ingest {
             datagrams_truncated: Counter::default(),
             datagrams_unreadable: Labelled::new("reason", &Self::UNREADABLE),
             datagrams_dropped_by_kernel: Counter::default(),
+            sets_received: Counter::default(),
             sets_decoded: Counter::default(),
             sets_undecoded: Labelled::new("reason", &Self::UNDECODED),
             set_bytes_undecoded: Counter::default(),
@@ -204,14 +216,17 @@ impl Ingest {
             records_decoded: Counter::default(),
             records_by_kind: Labelled::new("kind", &Self::KINDS),
             records_by_template_source: Labelled::new("source", &Self::TEMPLATE_SOURCES),
+            records_open: Gauge::default(),
             records_dropped: Labelled::new("reason", &Self::DROPPED),
             records_batched: Counter::default(),
             sequence_missing: Labelled::new("unit", &Self::UNITS),
             sequence_late: Labelled::new("unit", &Self::UNITS),
             sequence_duplicates: Counter::default(),
             sequence_resets: Counter::default(),
+            restart_missing: Labelled::new("unit", &Self::UNITS),
             samples_dropped_by_exporter: Counter::default(),
             raw_accepted: Counter::default(),
+            raw_open: Gauge::default(),
             raw_dropped: Labelled::new("reason", &Self::DROPPED),
             raw_batched: Counter::default(),
             batches_sealed: Labelled::new("by", &Self::CLOSED),
@@ -263,17 +278,33 @@ impl Ingest {
         self.register_templates(into);
     }
 
+    /// What is missing by sequence numbers and has not come late either, by what they count: of all senders
+    /// together what `flowproxy exporters` says of each.
+    pub fn missing_net(&self) -> BTreeMap<&'static str, u64> {
+        let late = self.sequence_late.all();
+        let net =
+            |(unit, missing): (_, u64)| (unit, missing.saturating_sub(late.get(unit).copied().unwrap_or(0)));
+        self.sequence_missing.all().into_iter().map(net).collect()
+    }
+
     fn register_sequences(&self, into: &mut Registry) {
         let (missing, late) = (&self.sequence_missing, &self.sequence_late);
         labelled(
             into,
             "sequence_missing",
-            "Missing by sequence numbers, an estimate, by what they count",
+            "Missing by sequence numbers when the next came, an estimate, by what they count; those that came late are among them",
             missing,
         );
-        labelled(into, "sequence_late", "Those of the missing that came late", late);
+        labelled(
+            into,
+            "sequence_late",
+            "Those of the missing that came late: less these, it is what `/status` calls missing",
+            late,
+        );
         counter(into, "sequence_duplicates", "Datagrams that came twice", &self.sequence_duplicates);
         counter(into, "sequence_resets", "Sequences that began anew", &self.sequence_resets);
+        let restart = &self.restart_missing;
+        labelled(into, "restart_missing", "Missing between the spool's last batches and the start", restart);
         let dropped = &self.samples_dropped_by_exporter;
         counter(into, "samples_dropped_by_exporter", "Samples that exporters say they lost", dropped);
     }
@@ -295,11 +326,13 @@ impl Ingest {
         let drops = &self.datagrams_dropped_by_kernel;
         counter(into, "kernel_dropped_datagrams", "Datagrams dropped at a full socket buffer", drops);
         counter(into, "raw_accepted_datagrams", "Raw datagrams taken", &self.raw_accepted);
+        gauge(into, "raw_open_datagrams", "Raw datagrams in the open batches", &self.raw_open);
         labelled(into, "raw_dropped_datagrams", "Raw datagrams lost before a number", &self.raw_dropped);
         counter(into, "batch_raw_datagrams", "Raw datagrams handed to the spool", &self.raw_batched);
     }
 
     fn register_records(&self, into: &mut Registry) {
+        counter(into, "sets_received", "Sets that began", &self.sets_received);
         counter(into, "sets_decoded", "Sets decoded whole", &self.sets_decoded);
         labelled(into, "sets_undecoded", "Sets not decoded, by reason", &self.sets_undecoded);
         counter(into, "sets_undecoded_bytes", "Bytes of those", &self.set_bytes_undecoded);
@@ -315,6 +348,7 @@ impl Ingest {
             "The same, by how their template is known",
             sources,
         );
+        gauge(into, "records_open", "Records in the open batches", &self.records_open);
         labelled(into, "records_dropped", "Records lost before a number", &self.records_dropped);
         counter(into, "batch_records", "Records handed to the spool", &self.records_batched);
     }

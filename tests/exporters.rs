@@ -196,7 +196,7 @@ fn who_is_not_allowed_is_refused_until_the_list_is_changed() {
     wait_cause(&proxy, &socket, "refused by listen.allow");
     assert_eq!(proxy.metric("flowproxy_datagrams_refused_total"), 3);
     assert_eq!(proxy.metric("flowproxy_records_decoded_total"), 0);
-    assert_eq!(proxy.status()["ledger"]["datagrams"]["refused"], 3);
+    assert_eq!(proxy.status()["ledger"]["total"]["datagrams"]["refused"], 3);
     assert_eq!(logged(&proxy, &socket).len(), 1, "{:?}", logged(&proxy, &socket));
     proxy.assert_ledger();
 
@@ -223,7 +223,7 @@ fn who_sends_too_much_is_limited() {
     let limited = proxy.metric("flowproxy_datagrams_limited_total");
     assert!(limited > 0);
     wait_cause(&proxy, &socket, &format!("limited to 10 datagrams/s, {limited} datagrams not taken"));
-    assert_eq!(proxy.status()["ledger"]["datagrams"]["limited"], limited);
+    assert_eq!(proxy.status()["ledger"]["total"]["datagrams"]["limited"], limited);
     assert_eq!(proxy.metric("flowproxy_datagrams_received_total"), 8_000);
     proxy.assert_ledger();
     assert!(proxy.process.terminate().success());

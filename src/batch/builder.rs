@@ -333,12 +333,14 @@ impl Exporters {
         let place = match self.last {
             Some((last, place)) if last == exporter => place,
             _ => *self.index.entry(exporter).or_insert_with(|| {
-                self.shares.push(Share { exporter, records: 0, domain: 0, sequence: 0 });
+                self.shares.push(Share { exporter, records: 0, domain: 0, sequence: 0, last_records: 0 });
                 (self.shares.len() - 1) as u32
             }),
         };
         self.last = Some((exporter, place));
         if let Some(share) = self.shares.get_mut(place as usize) {
+            let is_same = (share.domain, share.sequence) == (domain, sequence);
+            share.last_records = if is_same { share.last_records + records } else { records };
             share.records += records;
             share.domain = domain;
             share.sequence = sequence;

@@ -65,6 +65,8 @@ pub struct Share {
     pub domain: u32,
     /// Header sequence number of its last datagram in the batch; 0 for raw batches.
     pub sequence: u32,
+    /// Records of that datagram in the batch.
+    pub last_records: u32,
 }
 
 /// The digest that names a batch's bytes (forward.proto, `Batch.previous_digest`).

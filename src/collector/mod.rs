@@ -27,6 +27,7 @@ mod assembly;
 pub(crate) mod commit;
 pub mod deaths;
 pub mod lane;
+pub mod ledger;
 pub mod marks;
 pub mod metrics;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! Who is connected and what came of it: what `/status` shows, and the limit of connections per identity.
 
 use super::lane::{LaneId, Row};
+use super::ledger::{Exporter, Exporters, Given, Tally, Totals};
 use crate::proto::Counters;
 use crate::tls::Identity;
 use serde::Serialize;
@@ -36,6 +37,10 @@ pub struct Proxy {
     pub records_committed: u64,
     /// Raw datagrams committed since the collector's start.
     pub datagrams_committed: u64,
+    /// What it gave up since the collector's start, by reason.
+    pub skipped: BTreeMap<&'static str, Given>,
+    /// What came of each of its exporters since the collector's start.
+    pub exporters: Vec<Exporter>,
     /// Milliseconds that its oldest unsent batch has waited, as it last said.
     pub oldest_unsent_age: u64,
     /// Something about it that needs an operator, the last one, until the collector's next start.
@@ -44,19 +49,6 @@ pub struct Proxy {
     pub totals: Option<Totals>,
     /// Its lanes, the last opened ones.
     pub lanes: Vec<Lane>,
-}
-
-/// A proxy's own totals since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "named and described in forward.proto, Counters")]
-pub struct Totals {
-    pub datagrams_received: u64,
-    pub records_decoded: u64,
-    pub records_batched: u64,
-    pub records_committed: u64,
-    pub records_skipped: u64,
-    pub records_dropped: u64,
-    pub datagrams_dropped_by_kernel: u64,
 }
 
 /// What `/status` says of a lane.
@@ -79,6 +71,7 @@ pub struct Lane {
 #[derive(Debug, Default)]
 struct Known {
     facts: Proxy,
+    exporters: Exporters,
     lanes: BTreeMap<LaneId, Row>,
 }
 
@@ -94,6 +87,8 @@ struct Inner {
     next: u64,
     streams: BTreeMap<u64, Stream>,
     proxies: BTreeMap<Identity, Known>,
+    /// Rows of exporters, of all proxies.
+    exporters: usize,
 }
 
 /// The table. Cheap to clone; clones share it.
@@ -145,11 +140,23 @@ impl Registry {
     }
 
     /// Adds what was committed of an identity.
-    pub fn committed(&self, identity: &Identity, batches: u64, records: u64, datagrams: u64) {
-        if let Some(known) = self.lock().proxies.get_mut(identity) {
-            known.facts.batches_committed += batches;
-            known.facts.records_committed += records;
-            known.facts.datagrams_committed += datagrams;
+    pub(super) fn committed(&self, identity: &Identity, tally: &Tally) {
+        let mut inner = self.lock();
+        let Inner { proxies, exporters, .. } = &mut *inner;
+        let Some(known) = proxies.get_mut(identity) else { return };
+        known.facts.batches_committed += tally.record_batches + tally.raw_batches;
+        known.facts.records_committed += tally.records;
+        known.facts.datagrams_committed += tally.datagrams;
+        for (address, records) in &tally.exporters {
+            known.exporters.row(*address, exporters).committed += records;
+        }
+        for (reason, given) in &tally.skipped {
+            let sum = known.facts.skipped.entry(reason).or_default();
+            sum.batches += given.batches;
+            sum.records += given.records;
+        }
+        for (address, records) in &tally.exporters_skipped {
+            known.exporters.row(*address, exporters).skipped += records;
         }
     }
 
@@ -178,7 +185,7 @@ impl Registry {
         let proxies = inner.proxies.values().map(|known| {
             let connected = known.facts.streams > 0;
             let lanes = known.lanes.iter().map(|(id, row)| shown(*id, row, connected, now_ms)).collect();
-            Proxy { lanes, ..known.facts.clone() }
+            Proxy { lanes, exporters: known.exporters.shown(), ..known.facts.clone() }
         });
         proxies.collect()
     }
@@ -204,7 +211,8 @@ impl Inner {
         let idle = self.proxies.iter().filter(|(_, known)| known.facts.streams == 0);
         let oldest =
             idle.min_by_key(|(_, known)| known.facts.last_heard).map(|(identity, _)| identity.clone());
-        oldest.and_then(|identity| self.proxies.remove(&identity));
+        let gone = oldest.and_then(|identity| self.proxies.remove(&identity));
+        self.exporters -= gone.map_or(0, |known| known.exporters.len());
     }
 }
 
@@ -243,15 +251,7 @@ impl Member {
         let Some(known) = inner.proxies.get_mut(&self.identity) else { return };
         known.facts.last_heard = now_ms;
         known.facts.oldest_unsent_age = oldest_unsent_age;
-        known.facts.totals = Some(Totals {
-            datagrams_received: counters.datagrams_received,
-            records_decoded: counters.records_decoded,
-            records_batched: counters.records_batched,
-            records_committed: counters.records_committed,
-            records_skipped: counters.records_skipped,
-            records_dropped: counters.records_dropped,
-            datagrams_dropped_by_kernel: counters.datagrams_dropped_by_kernel,
-        });
+        known.facts.totals = Some(Totals::from(counters));
     }
 }
 

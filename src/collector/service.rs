@@ -312,7 +312,7 @@ impl Driver {
                 true
             }
             Action::Heartbeat { counters, oldest_unsent_age_ms } => {
-                self.member.heartbeat(counters, oldest_unsent_age_ms, (self.shared.clock)());
+                self.member.heartbeat(*counters, oldest_unsent_age_ms, (self.shared.clock)());
                 true
             }
             Action::End => false,

@@ -17,18 +17,18 @@ const MOST_SENDERS: usize = 4_000;
 /// The rows of all shards as JSON, at `now` (milliseconds since 1970).
 pub(super) fn json(rows: Vec<ExporterRow>, now: u64) -> Value {
     let mut left = MOST_SENDERS;
-    shown(rows).iter().map(|row| row_json(row, &mut left, now)).collect()
+    shown(rows, MOST_ADDRESSES).iter().map(|row| row_json(row, &mut left, now)).collect()
 }
 
-/// The rows heard last, and one for all others.
-fn shown(rows: Vec<ExporterRow>) -> Vec<ExporterRow> {
+/// The rows heard last, so many at the most, and one for all others, which is the last.
+pub(super) fn shown(rows: Vec<ExporterRow>, most: usize) -> Vec<ExporterRow> {
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for row in rows {
         if row.address.is_some() { own.push(row) } else { others.push(row) }
     }
     own = merged(own);
     own.sort_by_key(|row| Reverse(row.totals.last_seen));
-    others.extend(own.split_off(own.len().min(MOST_ADDRESSES)));
+    others.extend(own.split_off(own.len().min(most)));
     let others = others.iter().map(|row| row.totals).reduce(|mut sum, totals| {
         sum.add(&totals);
         sum
@@ -65,7 +65,7 @@ fn row_json(row: &ExporterRow, left: &mut usize, now: u64) -> Value {
     let count = senders.len();
     senders.truncate(*left);
     *left -= senders.len();
-    let Totals { datagrams, records, options, raw, faults, limited, first_seen, last_seen } = row.totals;
+    let Totals { datagrams, records, options, raw, faults, limited, first_seen, last_seen, .. } = row.totals;
     json!({
         "address": row.address.map_or_else(|| "other".to_owned(), |address| address.to_string()),
         "port": row.port,

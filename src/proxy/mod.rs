@@ -17,6 +17,7 @@
 
 mod crew;
 mod exporters;
+mod ledger;
 mod status;
 mod tcp;
 
@@ -108,6 +109,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         metrics: counters.ingest.clone(),
         queue,
         exporters: ExporterView::default(),
+        before: spool.last_heard(),
         stop: Arc::clone(&stop_shards),
     };
     let mut exporters = udp_shards(&mut crew, sockets, kept, state, &context)?;
@@ -165,7 +167,7 @@ fn uplink_parts(
         spool,
         live,
         metrics: counters.uplink.clone(),
-        totals: uplink::Totals::new(move || totals.totals()),
+        totals: uplink::Totals::new(move || ledger::counters(&totals)),
         link,
         instance: rand::random(),
         drain_time: config.shutdown.deadline,

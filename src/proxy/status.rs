@@ -1,13 +1,12 @@
 //! What a running proxy tells: health, readiness, and `/status` with the ledger.
 
-use super::exporters;
+use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
-use crate::proto;
-use crate::shard::ExporterView;
+use crate::shard::{ExporterRow, ExporterView};
 use crate::spool::{self, Spool};
 use crate::uplink;
 use arc_swap::ArcSwap;
@@ -38,68 +37,6 @@ impl Counters {
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
         registry
-    }
-
-    /// The totals that the heartbeat carries.
-    pub(super) fn totals(&self) -> proto::Counters {
-        let (ingest, spool) = (&self.ingest, &self.spool);
-        proto::Counters {
-            datagrams_received: ingest.datagrams_received.get(),
-            records_decoded: ingest.records_decoded.get(),
-            records_batched: ingest.records_batched.get(),
-            records_committed: self.uplink.committed_records.get(),
-            records_skipped: spool.skipped_records.all().values().sum(),
-            records_dropped: ingest.records_dropped_total() + spool.all_dropped_records(),
-            datagrams_dropped_by_kernel: ingest.datagrams_dropped_by_kernel.get(),
-        }
-    }
-
-    /// The loss ledger: each term as it was counted, none a difference.
-    fn ledger(&self) -> Value {
-        let (ingest, spool) = (&self.ingest, &self.spool);
-        json!({
-            "datagrams": {
-                "received": ingest.datagrams_received.get(),
-                "refused": ingest.datagrams_refused.get(),
-                "limited": ingest.datagrams_limited.get(),
-                "accepted": ingest.datagrams_accepted.get(),
-                "truncated": ingest.datagrams_truncated.get(),
-                "unreadable": ingest.datagrams_unreadable.all(),
-                "dropped_by_kernel": ingest.datagrams_dropped_by_kernel.get(),
-            },
-            "sets": {
-                "decoded": ingest.sets_decoded.get(),
-                "undecoded": ingest.sets_undecoded.all(),
-                "undecoded_bytes": ingest.set_bytes_undecoded.get(),
-                "held": ingest.sets_held.get(),
-            },
-            "records": {
-                "decoded": ingest.records_decoded.get(),
-                "by_kind": ingest.records_by_kind.all(),
-                "dropped": ingest.records_dropped.all(),
-                "batched": ingest.records_batched.get(),
-            },
-            "missing_by_sequence_estimate": {
-                "missing": ingest.sequence_missing.all(),
-                "late": ingest.sequence_late.all(),
-                "duplicate_datagrams": ingest.sequence_duplicates.get(),
-                "resets": ingest.sequence_resets.get(),
-                "samples_dropped_by_exporter": ingest.samples_dropped_by_exporter.get(),
-            },
-            "raw_datagrams": {
-                "accepted": ingest.raw_accepted.get(),
-                "dropped": ingest.raw_dropped.all(),
-                "batched": ingest.raw_batched.get(),
-            },
-            "spool": {
-                "written_batches": spool.written_batches.get(),
-                "written_records": spool.written_records.get(),
-                "dropped_records": spool.dropped_records.all(),
-                "skipped_records": spool.skipped_records.all(),
-                "skipped_batches": spool.skipped_batches.all(),
-            },
-            "committed_records": self.uplink.committed_records.get(),
-        })
     }
 }
 
@@ -172,8 +109,8 @@ impl Facts {
         })
     }
 
-    fn exporters_json(&self) -> Value {
-        exporters::json(self.exporters.iter().flat_map(ExporterView::rows).collect(), super::unix_ms())
+    fn exporter_rows(&self) -> Vec<ExporterRow> {
+        self.exporters.iter().flat_map(ExporterView::rows).collect()
     }
 }
 
@@ -216,25 +153,9 @@ impl Subject for Facts {
             "link": *self.link.borrow(),
             "spool": self.spool_json(),
             "state": self.state_json(),
-            "ledger": self.counters.ledger(),
-            "exporters": self.exporters_json(),
+            "ledger": ledger::json(&self.counters, self.exporter_rows()),
+            "exporters": exporters::json(self.exporter_rows(), super::unix_ms()),
             "reload": self.reload.to_json(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ledger_shows_what_was_counted() {
-        let counters = Counters::default();
-        counters.ingest.count_decoded([5, 1, 0, 0, 0]);
-        counters.ingest.records_dropped.add("queue_full", 2);
-        let ledger = counters.ledger();
-        assert_eq!(ledger["records"]["decoded"], 6);
-        assert_eq!(ledger["records"]["dropped"]["queue_full"], 2);
-        assert_eq!(counters.totals().records_dropped, 2);
     }
 }

@@ -1,10 +1,12 @@
 //! From datagrams to sealed batches, and the counts on the way.
 
+use super::counts::{Close, Counts};
 use super::facts::Speaks;
 use super::moment::Moment;
-use super::senders::{Key, Senders, Share};
+use super::senders::{Key, Senders};
+use super::totals::Share;
 use super::{Admission, BatchSettings, Context};
-use crate::batch::{Builder, Effort, Kind, Packer, RawBuilder, Sealed};
+use crate::batch::{Builder, Kind, Packer, RawBuilder, Sealed};
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Run};
 use crate::ingest::Datagram;
@@ -20,57 +22,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What closes a batch; the label of its counter.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Close {
-    Records,
-    Bytes,
-    Age,
-    End,
-}
-
-impl Close {
-    /// A batch that is full before its time comes under load.
-    fn effort(self) -> Effort {
-        match self {
-            Close::Records | Close::Bytes => Effort::Fast,
-            Close::Age | Close::End => Effort::Small,
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Close::Records => "records",
-            Close::Bytes => "bytes",
-            Close::Age => "age",
-            Close::End => "end",
-        }
-    }
-}
-
 fn arrival(now: Moment, datagram: &Datagram<'_>) -> Arrival {
     Arrival { exporter: datagram.exporter, received: now.unix_ms, elapsed: now.elapsed_ms, number: 0 }
 }
 
 /// The most records that a group may have (batch.proto).
 const MOST_RECORDS: usize = 65_536;
-
-/// Counts of one call's datagrams; added to the shared counters once a call.
-#[derive(Debug, Default)]
-struct Counts {
-    received: u64,
-    bytes: u64,
-    refused: u64,
-    limited: u64,
-    accepted: u64,
-    raw: u64,
-    sets: u64,
-    held: i64,
-    /// In the order of [`Ingest::KINDS`].
-    records: [u64; 5],
-    /// In the order of [`Ingest::TEMPLATE_SOURCES`].
-    sources: [u64; 3],
-}
 
 /// What is being read: a datagram or a held set, whose it is, and what it had so far.
 #[derive(Debug, Default)]
@@ -102,6 +59,8 @@ pub(super) struct Intake {
     resumed: Option<(Hand, Exporter)>,
     /// Records of the open batch that are counted as decoded.
     open_records: u64,
+    /// Records and raw datagrams of the open batches that the metrics show.
+    shown_open: (i64, i64),
     /// The builder is at work: what a panic leaves of it is no batch.
     is_building: bool,
     #[cfg(test)]
@@ -121,11 +80,12 @@ impl Intake {
             metrics: context.metrics.clone(),
             queue: context.queue.clone(),
             counts: Counts::default(),
-            senders: Senders::default(),
+            senders: Senders::new(context.before.clone()),
             now: Moment::default(),
             hand: Hand::default(),
             resumed: None,
             open_records: 0,
+            shown_open: (0, 0),
             is_building: false,
             #[cfg(test)]
             tripwire: tests::Tripwire::default(),
@@ -150,6 +110,7 @@ impl Intake {
         }
         if datagram.truncated {
             self.metrics.datagrams_truncated.inc();
+            self.senders.truncated(datagram.exporter, now);
             return;
         }
         match decoder {
@@ -191,9 +152,15 @@ impl Intake {
             decoder.datagram(&arrival, datagram.bytes, intake)
         };
         match self.guarded(Some(datagram.exporter), read) {
-            Some(Ok(())) => self.counts.accepted += 1,
+            Some(Ok(())) => {
+                self.counts.accepted += 1;
+                self.hand.share.is_accepted = true;
+            }
             Some(Err(fault)) => self.unread(fault, datagram.bytes),
-            None => self.metrics.datagrams_unreadable.add(Ingest::PANIC, 1),
+            None => {
+                self.metrics.datagrams_unreadable.add(Ingest::PANIC, 1);
+                self.hand.share.is_unreadable = true;
+            }
         }
     }
 
@@ -201,7 +168,9 @@ impl Intake {
     fn note(&mut self, exporter: Exporter) {
         let Hand { key, share } = std::mem::take(&mut self.hand);
         let unknown = Key { port: exporter.port, speaks: Speaks::Unknown, domain: 0 };
-        self.senders.heard(exporter, key.unwrap_or(unknown), &share, self.now);
+        if let Some((unit, lost)) = self.senders.heard(exporter, key.unwrap_or(unknown), &share, self.now) {
+            self.metrics.restart_missing.add(unit.label(), lost.into());
+        }
     }
 
     /// Before a byte of it is read: may the address send?
@@ -226,6 +195,7 @@ impl Intake {
 
     fn unread(&mut self, fault: Fault, bytes: &[u8]) {
         self.metrics.datagrams_unreadable.add(fault.label(), 1);
+        self.hand.share.is_unreadable = true;
         self.hand.share.faults.push(fault);
         self.hand.share.version = bytes.first_chunk().map_or(0, |version| u16::from_be_bytes(*version));
     }
@@ -237,10 +207,11 @@ impl Intake {
         if let Ok(done) = catch_unwind(AssertUnwindSafe(|| work(self))) {
             return Some(done);
         }
-        if let Some((hand, _)) = self.resumed.take() {
-            self.hand = hand;
-            self.metrics.sets_undecoded.add(Ingest::PANIC, 1);
+        if self.resumed.is_some() {
+            self.give_up_set(1);
+            self.done_with_held();
         }
+        self.give_up_set(self.hand.share.sets.unended());
         self.lists.clear();
         let mut lost = 0;
         if std::mem::take(&mut self.is_building) {
@@ -250,6 +221,23 @@ impl Intake {
         }
         Self::log_panic(whose, lost);
         None
+    }
+
+    /// Notes what came of a held set, and goes on with the datagram that was in hand before it.
+    fn done_with_held(&mut self) {
+        let Some((hand, exporter)) = self.resumed.take() else { return };
+        let Hand { key, share } = std::mem::replace(&mut self.hand, hand);
+        if let Some(key) = key {
+            self.senders.resumed(exporter.address, key, &share, self.now);
+        }
+    }
+
+    /// The sets in hand come to no other end than a panic.
+    fn give_up_set(&mut self, sets: u64) {
+        if sets > 0 {
+            self.metrics.sets_undecoded.add(Ingest::PANIC, sets);
+            self.hand.share.sets.undecoded += sets;
+        }
     }
 
     fn log_panic(whose: Option<Exporter>, lost: u64) {
@@ -276,6 +264,7 @@ impl Intake {
 
     fn raw_datagram(&mut self, datagram: &Datagram<'_>, port: u16, now: u64) {
         self.counts.accepted += 1;
+        self.hand.share.is_accepted = true;
         self.counts.raw += 1;
         self.hand.key = Some(Key { port: datagram.exporter.port, speaks: Speaks::Raw, domain: 0 });
         self.open();
@@ -347,27 +336,29 @@ impl Intake {
         };
         match self.queue.try_send(sealed) {
             Ok(()) => drop(batched.inc_by(records)),
-            Err(_) => dropped.add("queue_full", records),
+            Err(sealed) => {
+                dropped.add("queue_full", records);
+                self.senders.dropped(&sealed.shares);
+            }
         }
     }
 
     /// Adds the call's counts to the shared counters.
     pub(super) fn flush_counts(&mut self) {
-        let counts = std::mem::take(&mut self.counts);
-        self.metrics.datagrams_received.inc_by(counts.received);
-        self.metrics.bytes_received.inc_by(counts.bytes);
-        self.metrics.datagrams_refused.inc_by(counts.refused);
-        self.metrics.datagrams_limited.inc_by(counts.limited);
-        self.metrics.datagrams_accepted.inc_by(counts.accepted);
-        self.metrics.raw_accepted.inc_by(counts.raw);
-        self.metrics.sets_decoded.inc_by(counts.sets);
-        self.metrics.sets_held.inc_by(counts.held);
-        self.metrics.count_decoded(counts.records);
-        self.metrics.count_template_sources(counts.sources);
+        std::mem::take(&mut self.counts).add_to(&self.metrics);
+        let open = (self.open_records as i64, self.raw.datagrams() as i64);
+        self.metrics.records_open.inc_by(open.0 - self.shown_open.0);
+        self.metrics.raw_open.inc_by(open.1 - self.shown_open.1);
+        self.shown_open = open;
     }
 }
 
 impl Output for Intake {
+    fn begun(&mut self) {
+        self.counts.begun += 1;
+        self.hand.share.sets.begun += 1;
+    }
+
     fn header(&mut self, run: &Run) {
         self.hand.key = Some(Key::of(run));
         (self.hand.share.sequence, self.hand.share.boot_time) = (run.sequence, run.boot_time);
@@ -414,6 +405,7 @@ impl Output for Intake {
     fn fault(&mut self, fault: Fault, place: Place) {
         self.metrics.sets_undecoded.add(fault.label(), 1);
         self.metrics.set_bytes_undecoded.inc_by(place.bytes as u64);
+        self.hand.share.sets.undecoded += 1;
         self.hand.share.faults.push(fault);
     }
 
@@ -436,9 +428,11 @@ impl Output for Intake {
 
     fn set(&mut self) {
         self.counts.sets += 1;
+        self.hand.share.sets.decoded += 1;
     }
 
     fn sequence(&mut self, unit: Unit, step: Step) {
+        self.hand.share.step(unit, step);
         match step {
             Step::Gap(missing) => self.metrics.sequence_missing.add(unit.label(), missing.into()),
             Step::Late(late) => self.metrics.sequence_late.add(unit.label(), late.into()),
@@ -450,10 +444,12 @@ impl Output for Intake {
 
     fn unknown_sample(&mut self, _sample: Record<'_>, _place: Place) {
         self.metrics.samples_unknown.inc();
+        self.hand.share.sets.unknown += 1;
     }
 
     fn held(&mut self, _place: Place) {
         self.counts.held += 1;
+        self.hand.share.sets.held += 1;
     }
 
     fn resume(&mut self, held: Option<&Arrival>) {
@@ -461,14 +457,9 @@ impl Output for Intake {
             Some(arrival) => {
                 self.counts.held -= 1;
                 self.resumed = Some((std::mem::take(&mut self.hand), arrival.exporter));
+                self.hand.share.sets.held -= 1;
             }
-            None => {
-                let Some((hand, exporter)) = self.resumed.take() else { return };
-                let Hand { key, share } = std::mem::replace(&mut self.hand, hand);
-                if let Some(key) = key {
-                    self.senders.resumed(exporter.address, key, &share, self.now);
-                }
-            }
+            None => self.done_with_held(),
         }
     }
 }

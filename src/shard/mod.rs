@@ -9,26 +9,30 @@ mod admission;
 mod bucket;
 pub mod cause;
 mod changes;
+mod counts;
 pub mod facts;
 mod intake;
 mod keeping;
 mod moment;
 mod senders;
 mod tcp;
+mod totals;
 mod udp;
 
 pub use admission::{Admission, Limits, Networks};
-pub use senders::{ExporterRow, ExporterView, Totals};
+pub use senders::{ExporterRow, ExporterView};
+pub use totals::{ByUnit, Sets, Totals};
 
 use crate::batch;
 use crate::ingest::Sockets;
 use crate::ingest::tcp::Inbox;
 use crate::keeper;
 use crate::metrics::Ingest;
-use crate::spool::Sender;
+use crate::spool::{LastHeard, Sender};
 use crate::wire::{self, Decoder};
 use arc_swap::ArcSwap;
-use intake::{Close, Intake};
+use counts::Close;
+use intake::Intake;
 use moment::Moment;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -60,6 +64,8 @@ pub struct Context {
     pub queue: Sender,
     /// Where it shows its exporters.
     pub exporters: ExporterView,
+    /// What exporters counted up to in the spool's last batches.
+    pub before: LastHeard,
     /// Set to end it.
     pub stop: Arc<AtomicBool>,
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | there are too many addresses or senders in all | the half of the addresses heard longest ago share one row from then on |
 //! | an address has too many senders, as when it takes a new port for each datagram | the one heard longest ago is told by its address's row only |
-//! | senders that are not allowed are many | those heard longest ago are forgotten; the counter has them |
+//! | senders that are not allowed are many | those heard longest ago share the row of the others |
 
 use super::admission::Limits;
 use super::bucket::Bucket;
@@ -17,8 +17,11 @@ use super::cause::{Cause, Weight};
 use super::changes::Changes;
 use super::facts::{Facts, Limited, Met, Speaks};
 use super::moment::Moment;
+use super::totals::{Share, Totals};
+use crate::batch;
 use crate::flow::{Exporter, Run};
-use crate::wire::{DomainKey, Fault, Heard, Sender};
+use crate::spool::LastHeard;
+use crate::wire::{self, DomainKey, Heard, Sender, Unit};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,63 +47,6 @@ impl Key {
     /// By what its header said.
     pub(super) fn of(run: &Run) -> Key {
         Key { port: run.exporter.port, speaks: Speaks::Flow(run.protocol), domain: run.domain }
-    }
-}
-
-/// What one datagram had, or a held set.
-#[derive(Debug, Default)]
-pub(super) struct Share {
-    pub(super) records: u64,
-    pub(super) options: u64,
-    /// Nothing is allocated for a datagram without faults.
-    pub(super) faults: Vec<Fault>,
-    /// The header's sequence number.
-    pub(super) sequence: u32,
-    /// When the exporter started, by its header; 0 if that does not say.
-    pub(super) boot_time: u64,
-    /// The first two bytes of what could not be read at all.
-    pub(super) version: u16,
-}
-
-/// What was counted of several senders together. Times are in milliseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Datagrams received and looked at.
-    pub datagrams: u64,
-    /// Flow records decoded.
-    pub records: u64,
-    /// Options records decoded.
-    pub options: u64,
-    /// Datagrams taken to be forwarded unread.
-    pub raw: u64,
-    /// Datagrams, sets and templates that could not be read.
-    pub faults: u64,
-    /// Datagrams that were not taken because the address sends too much.
-    pub limited: u64,
-    /// When the first datagram came.
-    pub first_seen: u64,
-    /// When the last one did.
-    pub last_seen: u64,
-}
-
-impl Totals {
-    /// Marks shown by the wall clock.
-    fn shown(self, now: Moment) -> Totals {
-        let (first_seen, last_seen) = (now.unix_of(self.first_seen), now.unix_of(self.last_seen));
-        Totals { first_seen, last_seen, ..self }
-    }
-
-    /// Adds what was counted elsewhere.
-    pub fn add(&mut self, other: &Totals) {
-        let is_first = self.last_seen == 0;
-        self.datagrams += other.datagrams;
-        self.records += other.records;
-        self.options += other.options;
-        self.raw += other.raw;
-        self.faults += other.faults;
-        self.limited += other.limited;
-        self.first_seen = if is_first { other.first_seen } else { self.first_seen.min(other.first_seen) };
-        self.last_seen = self.last_seen.max(other.last_seen);
     }
 }
 
@@ -244,6 +190,14 @@ struct Refused {
     told: bool,
 }
 
+impl Refused {
+    /// Its times are marks.
+    fn totals(&self) -> Totals {
+        let Refused { datagrams, first_seen, last_seen, .. } = *self;
+        Totals { refused: datagrams, first_seen, last_seen, ..Totals::default() }
+    }
+}
+
 /// The shard's own table.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
@@ -254,9 +208,16 @@ pub(super) struct Senders {
     others: Totals,
     refused: HashMap<IpAddr, Refused>,
     changes: Changes,
+    /// The sequence numbers of the spool's last batches, until the first after our start has come.
+    before: LastHeard,
 }
 
 impl Senders {
+    /// Nobody heard, but for what the spool's last batches say.
+    pub(super) fn new(before: LastHeard) -> Senders {
+        Senders { before, ..Senders::default() }
+    }
+
     /// Addresses that have a row.
     pub(super) fn len(&self) -> usize {
         self.addresses.len()
@@ -266,13 +227,43 @@ impl Senders {
     pub(super) fn refused(&mut self, exporter: Exporter, now: Moment) {
         let now = now.mark();
         if self.refused.len() >= MOST_REFUSED && !self.refused.contains_key(&exporter.address) {
-            let median = median(self.refused.iter().map(|(address, row)| (row.last_seen, *address)));
-            self.refused.retain(|address, row| (row.last_seen, *address) > median);
+            self.forget_refused();
         }
         let new = Refused { port: 0, datagrams: 0, first_seen: now, last_seen: now, told: false };
         let row = self.refused.entry(exporter.address).or_insert(new);
         (row.port, row.last_seen) = (exporter.port, now);
         row.datagrams += 1;
+    }
+
+    /// Lets the half of those who are not allowed that were heard longest ago go.
+    fn forget_refused(&mut self) {
+        let Senders { refused, others, .. } = self;
+        let median = median(refused.iter().map(|(address, row)| (row.last_seen, *address)));
+        refused.retain(|address, row| {
+            let is_kept = (row.last_seen, *address) > median;
+            if !is_kept {
+                others.add(&row.totals());
+            }
+            is_kept
+        });
+    }
+
+    /// Counts a datagram that was longer than the buffer.
+    pub(super) fn truncated(&mut self, exporter: Exporter, now: Moment) {
+        let totals = &mut self.address(exporter.address, now.mark()).totals;
+        totals.truncated += 1;
+        totals.last_seen = now.mark();
+    }
+
+    /// Counts what a batch held that the spool's queue has not taken.
+    pub(super) fn dropped(&mut self, shares: &[batch::Share]) {
+        for share in shares {
+            let totals = match self.addresses.get_mut(&share.exporter.address) {
+                Some(address) => &mut address.totals,
+                None => &mut self.others,
+            };
+            totals.dropped += u64::from(share.records);
+        }
     }
 
     /// May the address send so many bytes more? If not the datagram is counted.
@@ -295,11 +286,18 @@ impl Senders {
         is_within
     }
 
-    /// Counts a datagram and what it had.
-    pub(super) fn heard(&mut self, exporter: Exporter, key: Key, share: &Share, now: Moment) {
-        let now = now.mark();
+    /// Counts a datagram and what it had. Tells what was lost in our restart, as its sequence number says.
+    pub(super) fn heard(
+        &mut self,
+        exporter: Exporter,
+        key: Key,
+        share: &Share,
+        now: Moment,
+    ) -> Option<(Unit, u32)> {
+        let (now, before) = (now.mark(), self.before.clone());
         let address = self.address(exporter.address, now);
         let (own, is_more) = address.sender(key, now);
+        let is_first = own.datagrams == 0;
         own.add(share, now);
         own.datagrams += 1;
         (own.sequence, own.last_seen) = (share.sequence, now);
@@ -308,24 +306,31 @@ impl Senders {
         totals.datagrams += 1;
         totals.raw += u64::from(key.speaks == Speaks::Raw);
         totals.last_seen = now;
+        totals.add_share(share);
+        let lost = is_first.then(|| lost_in_restart(&before, exporter, key, share.sequence)).flatten();
+        if let Some((unit, missing)) = lost
+            && let Some(sum) = totals.restart_missing.get_mut(unit as usize)
+        {
+            *sum += u64::from(missing);
+        }
         address.port = exporter.port;
-        add_share(totals, share);
         self.count += usize::from(is_more);
         if self.count > MOST_SENDERS {
             self.make_room();
         }
+        lost
     }
 
     /// Counts what came of a set that was held: no datagram of its own.
     pub(super) fn resumed(&mut self, address: IpAddr, key: Key, share: &Share, now: Moment) {
         match self.addresses.get_mut(&address) {
             Some(address) => {
-                add_share(&mut address.totals, share);
+                address.totals.add_share(share);
                 if let Some(own) = address.senders.iter_mut().find(|own| own.key == key) {
                     own.add(share, now.mark());
                 }
             }
-            None => add_share(&mut self.others, share),
+            None => self.others.add_share(share),
         }
     }
 
@@ -421,7 +426,7 @@ impl Senders {
             rows.push(ExporterRow {
                 address: Some(*address),
                 port: refused.port,
-                totals: Totals { first_seen, last_seen, ..Totals::default() },
+                totals: Totals { first_seen, last_seen, ..refused.totals() },
                 senders: vec![facts],
             });
         }
@@ -468,10 +473,11 @@ fn not_heard(rows: &mut Vec<ExporterRow>, told: HashMap<DomainKey, Sender<'_>>, 
     }
 }
 
-fn add_share(totals: &mut Totals, share: &Share) {
-    totals.records += share.records;
-    totals.options += share.options;
-    totals.faults += share.faults.len() as u64;
+/// What the sequence numbers on both sides of our start say was lost between.
+fn lost_in_restart(before: &LastHeard, exporter: Exporter, key: Key, first: u32) -> Option<(Unit, u32)> {
+    let Speaks::Flow(protocol) = key.speaks else { return None };
+    let last = before.take(exporter, key.domain)?;
+    wire::missing_between(protocol, (last.sequence, last.records), first)
 }
 
 fn domain_key(address: IpAddr, key: Key) -> Option<DomainKey> {

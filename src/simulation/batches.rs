@@ -28,7 +28,7 @@ pub fn sealed(id: Id, poison: bool, filler: usize) -> Sealed {
         digest: digest(&payload),
         payload,
         received: 1_795_442_400_000,
-        shares: vec![Share { exporter, records: 1, domain: 1, sequence: id.0 as u32 }],
+        shares: vec![Share { exporter, records: 1, domain: 1, sequence: id.0 as u32, last_records: 1 }],
     }
 }
 

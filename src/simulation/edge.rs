@@ -6,10 +6,11 @@ use super::oracle::{Lane, Oracle};
 use crate::batch::{self, Digest, Sealed};
 use crate::proto::Codec;
 use crate::proto::{ClientMessage, Counters, ServerMessage};
-use crate::spool::{self, LaneId, LaneView, Metrics, Sender, Settings, Spool, Writer};
+use crate::spool::{self, Count, LaneId, LaneView, Metrics, Sender, Settings, Spool, Writer};
 use crate::storage::memory::Memory;
 use crate::uplink::session::{End, Facts, Note, Output, Session};
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,9 @@ struct Life {
     /// Up to here the numbers of lanes are known to the oracle.
     numbered: BTreeMap<LaneId, u64>,
     ended: bool,
+    metrics: Metrics,
+    /// What its acks have committed.
+    committed: Count,
 }
 
 /// See the module.
@@ -87,7 +91,8 @@ impl Edge {
             ..Settings::new(PathBuf::from("/spool"))
         };
         settings(&mut wanted);
-        let opened = spool::open_in_segments(self.disk.clone(), wanted, SEGMENT_BYTES, Metrics::default());
+        let metrics = Metrics::default();
+        let opened = spool::open_in_segments(self.disk.clone(), wanted, SEGMENT_BYTES, metrics.clone());
         let Ok((spool, writer, sender)) = opened else { return false };
         let recovered = spool.recovered();
         let lost = recovered.lost_batches;
@@ -107,6 +112,8 @@ impl Edge {
             older,
             numbered: BTreeMap::new(),
             ended: false,
+            metrics,
+            committed: Count::default(),
         });
         true
     }
@@ -136,6 +143,7 @@ impl Edge {
         life.learn_numbers(oracle);
         let bytes = life.spool.usage();
         assert!(bytes.memory_bytes <= 64 << 10, "I6: {bytes:?}");
+        life.assert_ledger();
     }
 
     /// Nothing more is handed in: the writer ends once all is written.
@@ -243,12 +251,14 @@ impl Edge {
                     return Some(End::Drained);
                 }
             }
+            life.assert_ledger();
         }
     }
 
     /// All that was ever written is acked, skipped or set aside.
     pub fn is_delivered(&self) -> bool {
         let Some(life) = &self.life else { return false };
+        life.assert_ledger();
         life.ended && life.spool.lanes().iter().all(|lane| lane.acked_seq + 1 >= lane.next_seq)
     }
 
@@ -295,6 +305,42 @@ pub fn frames(bytes: &[u8]) -> Vec<Frame> {
 }
 
 impl Life {
+    /// The terms of the ledger, for a message.
+    fn placed(&self) -> String {
+        let metrics = &self.metrics;
+        format!(
+            "numbered {} {}, recovered {} {}, committed {:?}, found {} {}, skipped {:?} {:?}, held {:?}",
+            metrics.numbered_batches.get(),
+            metrics.numbered_records.get(),
+            metrics.recovered_batches.get(),
+            metrics.recovered_records.get(),
+            self.committed,
+            metrics.found_committed_batches.get(),
+            metrics.found_committed_records.get(),
+            metrics.skipped_batches.all(),
+            metrics.skipped_records.all(),
+            self.spool.held(),
+        )
+    }
+
+    /// I7: each batch that has a number is in exactly one place, and so is its record. What the ledger says to be unacked
+    /// is what the lanes hold.
+    fn assert_ledger(&self) {
+        let metrics = &self.metrics;
+        let held = self.spool.held();
+        let sum = |counter: &Counter, found: &Counter| counter.get() + found.get();
+        let known = sum(&metrics.numbered_batches, &metrics.recovered_batches);
+        let skipped: u64 = metrics.skipped_batches.all().values().sum();
+        let placed = self.committed.batches + metrics.found_committed_batches.get() + skipped;
+        assert_eq!(known, placed + held.batches, "I7, batches: {}", self.placed());
+        assert_eq!(metrics.unacked_batches.get(), held.batches as i64, "I7, batches: {}", self.placed());
+        let known = sum(&metrics.numbered_records, &metrics.recovered_records);
+        let skipped: u64 = metrics.skipped_records.all().values().sum();
+        let placed = self.committed.records + metrics.found_committed_records.get() + skipped;
+        assert_eq!(known, placed + held.records, "I7, records: {}", self.placed());
+        assert_eq!(metrics.unacked_records.get(), held.records as i64, "I7, records: {}", self.placed());
+    }
+
     /// Batches get their numbers in the order in which they were offered.
     fn learn_numbers(&mut self, oracle: &mut Oracle) {
         for lane in self.spool.lanes().iter().filter(|lane| !self.older.contains(&lane.id)) {
@@ -322,7 +368,11 @@ impl Life {
                 }
             }
             Output::Opened(lane) => self.spool.opened(lane),
-            Output::Acked(acked) => self.spool.acked(acked.lane, acked.seq),
+            Output::Acked(acked) => {
+                let committed = self.spool.acked(acked.lane, acked.seq);
+                self.committed.batches += committed.batches;
+                self.committed.records += committed.records + committed.raw;
+            }
             Output::Closed(lane) => {
                 self.spool.close(lane);
             }

@@ -11,7 +11,7 @@
 //! | I4 nothing above the mark goes without a durable skip row | as I2: a loss is declared only where a test damaged something |
 //! | I5 nothing fresh is taken for a duplicate | [`oracle::Oracle::settle`] |
 //! | I6 memory is bounded | `Edge::write` |
-//! | I7 no batch is both delivered and counted as lost | [`oracle::Oracle::settle`] |
+//! | I7 no batch is both delivered and counted as lost; the ledger adds up | [`oracle::Oracle::settle`], `Life::assert_ledger` |
 //!
 //! A seed that fails is printed with what happened last; `FLOWPROXY_SEED=N cargo test --lib simulation` runs it
 //! alone, `FLOWPROXY_SEEDS=N` as many as that.

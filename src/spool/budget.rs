@@ -9,6 +9,7 @@ use super::positions::{LanePosition, Positions, PositionsFile};
 use super::read::{Frame, Walk};
 use super::skips::SkipsFile;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, Spare, State, locked};
+use super::tally::{self, Count};
 use super::{LaneId, SkipRow};
 use crate::batch::Share;
 use crate::proto::skip::Reason;
@@ -57,7 +58,7 @@ pub fn settle(shared: &Shared, durable: bool) -> io::Result<()> {
     if !durable && !passing {
         return Ok(());
     }
-    let (freed, rows_went) = release(&mut shared.state(), &positions);
+    let (freed, rows_went) = release(shared, &positions);
     for segment in freed {
         discard(shared, segment);
     }
@@ -68,7 +69,9 @@ pub fn settle(shared: &Shared, durable: bool) -> io::Result<()> {
 }
 
 /// Takes out of the state what durable positions have passed.
-fn release(state: &mut State, positions: &Positions) -> (Vec<Segment>, bool) {
+fn release(shared: &Shared, positions: &Positions) -> (Vec<Segment>, bool) {
+    let mut state = shared.state();
+    let state = &mut *state;
     let mut freed = Vec::new();
     let mut rows_went = false;
     for lane in &mut state.lanes {
@@ -88,7 +91,9 @@ fn release(state: &mut State, positions: &Positions) -> (Vec<Segment>, bool) {
     let named = |lane: &Lane| positions.lanes.iter().any(|written| written.lane == lane.id);
     // The file may still name lanes that are closed; the next write leaves them out.
     state.dirty |= state.lanes.iter().any(|lane| lane.closed && named(lane));
-    state.lanes.retain(|lane| !(lane.closed && lane.segments.is_empty()));
+    let is_done = |lane: &Lane| lane.closed && lane.segments.is_empty();
+    state.lanes.iter_mut().filter(|lane| is_done(lane)).for_each(|lane| tally::closed(shared, lane));
+    state.lanes.retain(|lane| !is_done(lane));
     (freed, rows_went)
 }
 
@@ -289,11 +294,11 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
         let mut positions = PositionsFile::open(&shared.storage, &dir)?.file;
         positions.write(&Positions { lanes: vec![position], ..Positions::default() }, true)?;
         SkipsFile::open(&shared.storage, &dir)?.0.rewrite(&lane.rows)?;
-        let (mut batches, mut records, mut disk_bytes) = (0, 0, 0);
+        let (mut counts, mut disk_bytes) = (BTreeMap::new(), 0);
         for segment in &lane.segments {
-            let (more_batches, more_records) = unacked(shared, &lane, segment).unwrap_or((0, 0));
-            batches += more_batches;
-            records += more_records;
+            if let Err(error) = unacked(shared, &lane, segment, &mut counts) {
+                tracing::warn!(%error, "Whose records are set aside cannot be told");
+            }
             disk_bytes += segment.disk_bytes;
             let Some(name) = segment.path.file_name() else { continue };
             match shared.storage.rename(&segment.path, &dir.join(name)) {
@@ -303,8 +308,12 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
         }
         shared.storage.sync_dir(&dir)?;
         shared.storage.sync_dir(&shared.settings.dir)?;
-        shared.metrics.skipped_batches.add(super::Metrics::ASIDE, batches);
-        shared.metrics.skipped_records.add(super::Metrics::ASIDE, records);
+        let counts: Vec<_> = counts.into_iter().collect();
+        let mut state = shared.state();
+        let known = state.lanes.iter_mut().find(|other| other.id == lane.id);
+        let left = known.map(|lane| tally::set_aside(shared, lane, &counts)).unwrap_or_default();
+        drop(state);
+        let Count { batches, records } = left;
         tracing::error!(lane = %lane.id, batches, records, folder = %dir.display(),
             "Another writer has used this lane: what was not acked of it is set aside");
         let positions = {
@@ -330,20 +339,29 @@ fn folder_aside(shared: &Shared) -> PathBuf {
     }
 }
 
-/// Batches and records of a segment above the acked ones.
-fn unacked(shared: &Shared, lane: &Lane, segment: &Segment) -> io::Result<(u64, u64)> {
+/// Adds the records of each exporter in a segment, above the acked ones.
+fn unacked(
+    shared: &Shared,
+    lane: &Lane,
+    segment: &Segment,
+    counts: &mut BTreeMap<IpAddr, u64>,
+) -> io::Result<()> {
     let file = shared.storage.open(&segment.path, Mode::Read)?;
     let header = SegmentHeader { lane: lane.id, first_seq: segment.first_seq, created: 0 };
+    let seed = super::frame::Seed::new(lane.id, segment.first_seq);
     let mut walk = Walk::new(file.as_ref(), &header, segment.end, false);
-    let (mut batches, mut records) = (0, 0);
     while let Some(found) = walk.next()? {
         let seq = found.header.seq;
-        if seq > lane.acked_seq && seq <= segment.last_seq && lane.row(seq).is_none() {
-            batches += 1;
-            records += u64::from(found.header.records);
+        if seq <= lane.acked_seq || seq > segment.last_seq || lane.row(seq).is_some() {
+            continue;
+        }
+        let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
+        let notes = frame.ok().and_then(|frame| frame.notes().ok()).unwrap_or_default();
+        for (address, records) in per_exporter(notes.shares.iter()) {
+            *counts.entry(address).or_insert(0) += records;
         }
     }
-    Ok((batches, records))
+    Ok(())
 }
 
 /// Deletes what was set aside first; somebody may have taken it away.

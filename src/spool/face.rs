@@ -2,7 +2,8 @@
 
 use super::positions::MAX_MARK_STORE_BYTES;
 use super::state::Shared;
-use super::{Fetched, LaneId, LaneView, ReadError, Recovered, SkipRow, Usage, budget, fetch};
+use super::tally::{self, Committed, Count};
+use super::{Fetched, LaneId, LaneView, LastHeard, ReadError, Recovered, SkipRow, Usage, budget, fetch};
 use crate::batch::Digest;
 use std::io;
 use std::sync::Arc;
@@ -50,17 +51,20 @@ impl Spool {
         }
     }
 
-    /// Everything up to `seq` is acked. Does not wait for the disk: the writer writes the position and removes
-    /// what it frees. Once the writer has ended, this does it when the lane is acked to its end.
-    pub fn acked(&self, lane: LaneId, seq: u64) {
-        let (poke, settle) = {
+    /// Everything up to `seq` is acked. Does not wait for the disk, but where [`Spool::must_look_up`] says so: the
+    /// writer writes the position and removes what it frees. Once the writer has ended, this does it when the lane is
+    /// acked to its end. Gives what was committed of what this process has given out.
+    pub fn acked(&self, lane: LaneId, seq: u64) -> Committed {
+        let found = self.found(lane, seq);
+        let (poke, settle, committed) = {
             let mut state = self.shared.state();
-            let Some(lane) = state.lane(lane) else { return };
+            let Some(lane) = state.lane(lane) else { return Committed::default() };
             let seq = seq.min(lane.next_seq - 1);
             let before = lane.acked_seq;
             if seq <= before {
-                return;
+                return Committed::default();
             }
+            let counted = tally::acked(&self.shared, lane, seq, found);
             lane.acked_seq = seq;
             let committed = !lane.without_rows(before + 1, seq).is_empty();
             let (frees, done) = (lane.frees(), lane.acked_seq + 1 == lane.next_seq);
@@ -69,7 +73,7 @@ impl Spool {
             }
             let was_dirty = std::mem::replace(&mut state.dirty, true);
             state.trim(self.shared.settings.memory_bytes);
-            (frees || !was_dirty || state.stuck, state.ended && (frees || done))
+            (frees || !was_dirty || state.stuck, state.ended && (frees || done), counted)
         };
         if settle {
             if let Err(error) = budget::settle(&self.shared, true) {
@@ -78,6 +82,42 @@ impl Spool {
         } else if poke {
             self.shared.queue.poke();
         }
+        committed
+    }
+
+    /// Whether an ack up to `seq` speaks of batches that this process never gave out: it reads the disk then, to count
+    /// them.
+    pub fn must_look_up(&self, lane: LaneId, seq: u64) -> bool {
+        self.shared.state().lane(lane).is_some_and(|lane| !tally::not_given(lane, seq).is_empty())
+    }
+
+    /// What an ack up to `seq` says of batches that this process never gave out.
+    fn found(&self, id: LaneId, seq: u64) -> Count {
+        let parts = match self.shared.state().lane(id) {
+            Some(lane) => tally::not_given(lane, seq.min(lane.next_seq - 1)),
+            None => return Count::default(),
+        };
+        let count = |(from, to): (u64, u64)| Count {
+            batches: to - from + 1,
+            records: tally::between(&self.shared, id, from, to).unwrap_or(0),
+        };
+        let mut found = Count::default();
+        parts.into_iter().for_each(|part| found.add(count(part)));
+        found
+    }
+
+    /// What the lanes hold that is neither acked, nor skipped, nor set aside: batches as numbers and rows say, records as
+    /// each lane has counted them.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Count {
+        let state = self.shared.state();
+        let batches = state.lanes.iter().map(super::state::Lane::uncounted).sum();
+        Count { batches, records: tally::unacked(&state).records }
+    }
+
+    /// What exporters counted up to in the last batches of the starts before.
+    pub fn last_heard(&self) -> LastHeard {
+        self.shared.last_heard.clone()
     }
 
     /// The collector's mark went back to `committed_seq`: what is left above it stays until it is acked again.

@@ -6,6 +6,7 @@ use super::frame::{self, Seed, SegmentHeader};
 use super::read::{Frame, Index, Place};
 use super::segment::Numbered;
 use super::state::{Journal, Lane, ReadSegment, Segment, Shared, locked};
+use super::tally::{self, Given};
 use super::{Fetched, LaneId, ReadError, SkipRow, quarantine};
 use crate::proto::skip::Reason;
 use crate::storage::{Mode, StorageFile};
@@ -84,7 +85,12 @@ pub fn fetch(shared: &Shared, lane: LaneId, seq: u64) -> Result<Fetched, ReadErr
             Look::Disk(segment) => segment,
         };
         match take(shared, &segment, seq)? {
-            Taken::Frame(frame) => return Ok(Fetched::Batch(frame.batch(lane))),
+            Taken::Frame(frame) => {
+                if let Some(of) = shared.state().lane(lane) {
+                    tally::give(of, seq, given(&frame));
+                }
+                return Ok(Fetched::Batch(frame.batch(lane)));
+            }
             // Between look and read it may have been acked or dropped, and its blocks written over.
             _ if !still_there(shared, &segment) => continue,
             Taken::Missing => {
@@ -115,7 +121,7 @@ pub fn at_hand(shared: &Shared, lane: LaneId, seq: u64) -> Result<Option<Fetched
 fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
     let mut state = shared.state();
     let current = state.current().is_some_and(|lane| lane.id == id);
-    let fresh = if current { state.recent.get(seq).map(|one| one.batch.clone()) } else { None };
+    let fresh = if current { state.recent.get(seq).cloned() } else { None };
     let lane = state.lane(id).ok_or(ReadError::UnknownLane(id))?;
     if let Some(row) = lane.row(seq) {
         return Ok(Look::Done(Fetched::Skip(row.cut_to(seq))));
@@ -123,8 +129,10 @@ fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
     if seq >= lane.next_seq {
         return Ok(Look::Done(Fetched::Pending));
     }
-    if let Some(batch) = fresh {
+    if let Some(Numbered { batch, totals, shares }) = fresh {
         lane.sent_seq = lane.sent_seq.max(seq);
+        let (kind, records, total) = (batch.kind, batch.records, totals.records);
+        tally::give(lane, seq, Given { kind, records, total, shares });
         return Ok(Look::Done(Fetched::Batch(batch)));
     }
     Ok(match lane.segment(seq) {
@@ -136,6 +144,13 @@ fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
         }
         None => Look::Nothing { to: lane.next_present(seq) - 1 },
     })
+}
+
+/// What is remembered of a batch that is read from the disk to be sent.
+fn given(frame: &Frame) -> Given {
+    let (header, notes) = (&frame.header, frame.notes().unwrap_or_default());
+    let (total, shares) = (notes.totals.records, Arc::new(notes.shares));
+    Given { kind: header.kind, records: header.records, total, shares }
 }
 
 /// Numbers with neither frame nor row: acked, or lost from now on.
@@ -178,8 +193,15 @@ pub fn add_row(shared: &Shared, journal: &mut Journal, row: SkipRow) -> Result<(
         rows
     };
     journal.skips.add(std::slice::from_ref(&row), all)?;
-    shared.metrics.count_skipped(&row);
+    let counted = shared.state().lane(row.lane).map_or(0, |lane| lane.counted_seq);
+    let above = (row.to > counted).then(|| row.cut_to(counted + 1));
+    let records = above.as_ref().map(|above| {
+        tally::between(shared, above.lane, above.from, above.to).unwrap_or_else(|| above.records())
+    });
     if let Some(lane) = shared.state().lane(row.lane) {
+        if let (Some(above), Some(records)) = (&above, records) {
+            tally::skipped(shared, lane, above, records);
+        }
         lane.add_row(row);
     }
     Ok(())
@@ -295,7 +317,7 @@ pub fn reject(shared: &Shared, id: LaneId, seq: u64) -> Result<SkipRow, ReadErro
 }
 
 /// A batch with what its frame says beside it; `None` if it is not there as it should be.
-fn with_notes(shared: &Shared, id: LaneId, seq: u64) -> Result<Option<Numbered>, ReadError> {
+pub fn with_notes(shared: &Shared, id: LaneId, seq: u64) -> Result<Option<Numbered>, ReadError> {
     let segment = {
         let mut state = shared.state();
         let current = state.current().is_some_and(|lane| lane.id == id);

@@ -35,6 +35,7 @@ const KIND_RECORDS: u8 = 1;
 const KIND_RAW: u8 = 2;
 const NOTE_TOTALS: u8 = 1;
 const NOTE_SHARES: u8 = 2;
+const NOTE_LAST: u8 = 3;
 
 /// What is wrong with bytes that should be a segment header, a frame or a footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -331,6 +332,11 @@ impl Notes {
                         notes.shares.push(share(&mut section)?);
                     }
                 }
+                NOTE_LAST => {
+                    for share in &mut notes.shares {
+                        share.last_records = section.u32()?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -350,7 +356,7 @@ fn share(section: &mut Cursor<'_>) -> Result<Share, Fault> {
         6 => IpAddr::from(section.array::<16>()?),
         _ => return Err(Fault::Field),
     };
-    Ok(Share { exporter: Exporter { address, port }, records, domain, sequence })
+    Ok(Share { exporter: Exporter { address, port }, records, domain, sequence, last_records: 0 })
 }
 
 fn put_notes(out: &mut Vec<u8>, totals: &Totals, shares: &[Share]) {
@@ -373,6 +379,11 @@ fn put_notes(out: &mut Vec<u8>, totals: &Totals, shares: &[Share]) {
             IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
         }
     }
+    out.extend_from_slice(&[NOTE_LAST, 0, 0, 0]);
+    out.extend_from_slice(&(4 * shares.len() as u32).to_le_bytes());
+    for share in shares {
+        out.extend_from_slice(&share.last_records.to_le_bytes());
+    }
 }
 
 fn share_bytes(share: &Share) -> usize {
@@ -384,9 +395,9 @@ pub fn frame_bytes(shares: &[Share], payload_bytes: usize) -> usize {
     (FRAME_HEADER_BYTES + notes_bytes(shares) + payload_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Two sections' heads, the totals, the shares.
+/// Three sections' heads, the totals, the shares, the records of their last datagrams.
 fn notes_bytes(shares: &[Share]) -> usize {
-    2 * 8 + 24 + shares.iter().map(share_bytes).sum::<usize>()
+    3 * 8 + 24 + shares.iter().map(|share| share_bytes(share) + 4).sum::<usize>()
 }
 
 /// What [`encode`] wrote.

@@ -1,8 +1,12 @@
 //! What the spool counts.
 
+use super::segment::Numbered;
+use super::tally::Exporters;
+use crate::batch::Sealed;
 use crate::metrics::Labelled;
 use crate::proto::skip::Reason;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The spool's counters, all since the process began. Records are datagrams in raw batches. Cheap to clone;
@@ -23,6 +27,26 @@ pub struct Metrics {
     pub fsyncs: Labelled,
     /// Calls that the disk refused.
     pub disk_errors: Counter,
+    /// Records in batches that were handed over and have no number yet.
+    pub waiting_records: Gauge,
+    /// Batches that have got a number.
+    pub numbered_batches: Counter,
+    /// Records in them.
+    pub numbered_records: Counter,
+    /// Batches of earlier starts that were found neither acked nor skipped.
+    pub recovered_batches: Counter,
+    /// Records in them.
+    pub recovered_records: Counter,
+    /// Batches that turned out to be acked without having been sent by this process.
+    pub found_committed_batches: Counter,
+    /// Records in them.
+    pub found_committed_records: Counter,
+    /// Batches that are neither acked, nor skipped, nor set aside.
+    pub unacked_batches: Gauge,
+    /// Records in them.
+    pub unacked_records: Gauge,
+    /// The same per exporter.
+    pub exporters: Exporters,
     /// Batches dropped before they got a number, by [`Metrics::DROPPED`].
     pub dropped_batches: Labelled,
     /// Records, and raw datagrams, in them.
@@ -70,6 +94,41 @@ impl Metrics {
         for (name, help, counter) in counters {
             into.register(name, help, counter.clone());
         }
+        let counters = [
+            ("spool_numbered_batches", "Batches that have got a number", &self.numbered_batches),
+            ("spool_numbered_records", "Records and raw datagrams in them", &self.numbered_records),
+            (
+                "spool_recovered_batches",
+                "Batches of earlier starts found neither acked nor skipped",
+                &self.recovered_batches,
+            ),
+            ("spool_recovered_records", "Records and raw datagrams in them", &self.recovered_records),
+            (
+                "spool_found_committed_batches",
+                "Batches found to be acked that an earlier start has sent",
+                &self.found_committed_batches,
+            ),
+            (
+                "spool_found_committed_records",
+                "Records and raw datagrams in them",
+                &self.found_committed_records,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            into.register(name, help, counter.clone());
+        }
+        let gauges = [
+            (
+                "spool_waiting_records",
+                "Records and raw datagrams without a number yet",
+                &self.waiting_records,
+            ),
+            ("spool_unacked_batches", "Batches neither acked nor given up", &self.unacked_batches),
+            ("spool_unacked_records", "Records and raw datagrams in them", &self.unacked_records),
+        ];
+        for (name, help, gauge) in gauges {
+            into.register(name, help, gauge.clone());
+        }
         let labelled = [
             ("spool_fsyncs", "All fdatasync and fsync calls of the spool, by what is synced", &self.fsyncs),
             ("spool_dropped_batches", "Batches dropped before a number, by reason", &self.dropped_batches),
@@ -86,10 +145,23 @@ impl Metrics {
         }
     }
 
-    /// Counts batches that got no number.
-    pub fn count_dropped(&self, reason: &'static str, batches: u64, records: u64) {
-        self.dropped_batches.add(reason, batches);
-        self.dropped_records.add(reason, records);
+    /// Counts a batch that gets no number.
+    pub(super) fn count_dropped(&self, reason: &'static str, batch: &Sealed) {
+        self.dropped_batches.add(reason, 1);
+        self.dropped_records.add(reason, u64::from(batch.records));
+        self.waiting_records.dec_by(i64::from(batch.records));
+        self.exporters.dropped(&batch.shares);
+    }
+
+    /// Counts a batch that has got its number.
+    pub(super) fn count_numbered(&self, one: &Numbered) {
+        let records = i64::from(one.batch.records);
+        self.numbered_batches.inc();
+        self.numbered_records.inc_by(u64::from(one.batch.records));
+        self.unacked_batches.inc();
+        self.unacked_records.inc_by(records);
+        self.waiting_records.dec_by(records);
+        self.exporters.batched(&one.shares);
     }
 
     /// All records dropped before they got a number.
@@ -97,8 +169,8 @@ impl Metrics {
         Self::DROPPED.iter().map(|reason| self.dropped_records.get(reason)).sum()
     }
 
-    /// Counts the numbers of a skip row.
-    pub fn count_skipped(&self, row: &super::SkipRow) {
+    /// Counts the numbers of a skip row, with so many records.
+    pub(super) fn count_skipped(&self, row: &super::SkipRow, records: u64) {
         let reason = match row.reason {
             Reason::Dropped => "dropped",
             Reason::Damaged => "damaged",
@@ -107,7 +179,7 @@ impl Metrics {
             Reason::AlreadyAcked | Reason::Unknown => return,
         };
         self.skipped_batches.add(reason, row.to - row.from + 1);
-        self.skipped_records.add(reason, row.records());
+        self.skipped_records.add(reason, records);
     }
 }
 
@@ -121,6 +193,16 @@ impl Default for Metrics {
             disk_bytes: Counter::default(),
             fsyncs: Labelled::new("of", &Self::SYNCED),
             disk_errors: Counter::default(),
+            waiting_records: Gauge::default(),
+            numbered_batches: Counter::default(),
+            numbered_records: Counter::default(),
+            recovered_batches: Counter::default(),
+            recovered_records: Counter::default(),
+            found_committed_batches: Counter::default(),
+            found_committed_records: Counter::default(),
+            unacked_batches: Gauge::default(),
+            unacked_records: Gauge::default(),
+            exporters: Exporters::default(),
             dropped_batches: Labelled::new("reason", &Self::DROPPED),
             dropped_records: Labelled::new("reason", &Self::DROPPED),
             skipped_batches: Labelled::new("reason", &Self::SKIPPED),

@@ -32,6 +32,7 @@
 //! notes, sections: tag u8 | 0 3 B | len u32 | body; unknown tags are passed over
 //!   1 totals of the lane: batches u64 | records u64 | records dropped before they were numbered u64
 //!   2 shares: family u8 (4, 6) | 0 | port u16 | records u32 | domain u32 | last sequence u32 | address 4 or 16 B
+//!   3 records of the last datagram of each share u32
 //! footer of a sealed segment, the last 64 B of the file:
 //!   "FLOWEND\0" | last_seq u64 | frames u64 | records u64 | end u64 | oldest received u64 | CRC of the frames' CRCs u32
 //!   | 0 8 B | CRC u32
@@ -90,22 +91,28 @@ mod face;
 mod fetch;
 pub mod folder;
 pub mod frame;
+mod last_heard;
 mod metrics;
 mod open;
 mod positions;
 mod quarantine;
 mod queue;
 mod read;
+mod recount;
 mod segment;
 mod skips;
 mod state;
+mod tally;
 mod writer;
 
 pub use face::Spool;
+pub use last_heard::LastHeard;
 pub use metrics::Metrics;
 #[cfg(test)]
 pub(crate) use open::open_in_segments;
 pub use queue::Sender;
+pub use tally::Exporter as ExporterTally;
+pub use tally::{Committed, Count, Exporters};
 pub use writer::Writer;
 
 /// Names a lane: one writer's life (forward.proto, LANES).
@@ -275,7 +282,7 @@ pub struct Recovered {
     pub lanes: usize,
     /// Batches in them that are neither acked nor skipped.
     pub batches: u64,
-    /// Records in their segments; those of acked batches in a segment that is partly acked are among them.
+    /// Records in them, where known.
     pub records: u64,
     /// Bytes of frames whose writing was cut off.
     pub torn_bytes: u64,

@@ -9,11 +9,12 @@ use super::metrics::Metrics;
 use super::positions::{self, PositionsFile};
 use super::queue::{Queue, Sender};
 use super::read::{self, Walk};
+use super::recount::{self, recount};
 use super::segment::{UNFINISHED_NAME, parse_name};
 use super::skips::SkipsFile;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, State};
 use super::writer::Writer;
-use super::{LaneId, OpenError, Recovered, Settings, SkipRow, Spool, quarantine};
+use super::{LaneId, LastHeard, OpenError, Recovered, Settings, SkipRow, Spool, quarantine, tally};
 use crate::proto::skip::Reason;
 use crate::storage::{Entry, Mode, Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
@@ -71,10 +72,14 @@ pub fn open_in_segments(
     let aside = finds.aside.into();
     let mut lanes = join(finds.lanes, &positions.positions.lanes, rows);
     for lane in &mut lanes {
-        declare_lost(lane, &metrics, &mut recovered);
+        recount(storage.as_ref(), lane);
+        metrics.recovered_batches.inc_by(lane.unacked.batches);
+        metrics.recovered_records.inc_by(lane.unacked.records);
+        declare_lost(storage.as_ref(), lane, &metrics, &mut recovered);
     }
     lanes.retain(|lane| lane.next_seq > 1);
     recovered.lanes = lanes.len();
+    let last_heard = LastHeard::read(storage.as_ref(), &lanes);
     lanes.push(Lane::new((settings.new_lane)(), (settings.clock)()));
     let state = State {
         lanes,
@@ -84,6 +89,10 @@ pub fn open_in_segments(
         aside,
         ..State::default()
     };
+    let unacked = tally::unacked(&state);
+    recovered.records = unacked.records;
+    metrics.unacked_batches.inc_by(unacked.batches as i64);
+    metrics.unacked_records.inc_by(unacked.records as i64);
     write_down(&mut journal, &state, &metrics);
     tracing::info!(
         folder = %dir.display(),
@@ -94,7 +103,7 @@ pub fn open_in_segments(
         quarantined_files = recovered.quarantined_files,
         "The spool is open"
     );
-    let queue = Arc::new(Queue::new(settings.queue_bytes));
+    let queue = Arc::new(Queue::new(settings.queue_bytes, metrics.waiting_records.clone()));
     let sender = Sender::new(queue.clone());
     let shared = Arc::new(Shared {
         storage,
@@ -102,6 +111,7 @@ pub fn open_in_segments(
         segment_bytes,
         metrics,
         recovered,
+        last_heard,
         queue,
         next_seq: tokio::sync::watch::Sender::new(1),
         state: Mutex::new(state),
@@ -176,28 +186,40 @@ fn join(
 }
 
 /// Numbers above the position for which there is neither a frame nor a row.
-fn declare_lost(lane: &mut Lane, metrics: &Metrics, recovered: &mut Recovered) {
+fn declare_lost(storage: &dyn Storage, lane: &mut Lane, metrics: &Metrics, recovered: &mut Recovered) {
     let mut at = lane.acked_seq + 1;
     let mut missing = Vec::new();
+    let mut before: Option<&Segment> = None;
     for segment in &lane.segments {
         if segment.first_seq > at {
-            missing.extend(lane.without_rows(at, segment.first_seq - 1));
+            let gap = before.and_then(|before| recount::missing(storage, lane, before, segment));
+            missing.extend(gaps(lane, at, segment.first_seq - 1, gap.unwrap_or(0)));
         }
         at = at.max(segment.last_seq + 1);
+        before = Some(segment);
     }
     if at < lane.next_seq {
-        missing.extend(lane.without_rows(at, lane.next_seq - 1));
+        missing.extend(gaps(lane, at, lane.next_seq - 1, 0));
     }
-    for (from, to) in missing {
+    for (from, to, records) in missing {
         let row = SkipRow::new(lane.id, from, to, Reason::Lost);
-        tracing::error!(lane = %lane.id, from, to, "Batches that had a number are not in the spool");
-        metrics.count_skipped(&row);
+        tracing::error!(lane = %lane.id, from, to, records, "Batches that had a number are not in the spool");
+        metrics.count_skipped(&row, records);
+        recount::take(lane, to - from + 1, records);
         recovered.lost_ranges += 1;
         recovered.lost_batches += to - from + 1;
         lane.add_row(row);
     }
     let skipped: u64 = lane.rows.iter().map(|row| row.to - row.from.max(lane.acked_seq + 1) + 1).sum();
     recovered.batches += (lane.next_seq - 1 - lane.acked_seq).saturating_sub(skipped);
+}
+
+/// The parts of a gap that have no row, each with its records: all that rows do not speak for count with the first.
+fn gaps(lane: &Lane, from: u64, to: u64, records: u64) -> Vec<(u64, u64, u64)> {
+    let rows = lane.rows.iter().filter(|row| row.to >= from && row.from <= to);
+    let mut left = records.saturating_sub(rows.map(SkipRow::records).sum());
+    let parts = lane.without_rows(from, to).into_iter();
+    parts.map(|(from, to)| (from, to, std::mem::take(&mut left))).collect()
 }
 
 /// What is found in the folder.
@@ -312,7 +334,6 @@ impl<'a> Finds<'a> {
         let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));
         let last_seq = footer.last_seq.min(last_seq.unwrap_or(u64::MAX));
         lane.next_seq = lane.next_seq.max(last_seq + 1);
-        self.recovered.records += footer.records;
         lane.segments.push_back(Segment {
             first_seq: header.first_seq,
             last_seq,

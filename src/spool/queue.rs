@@ -1,6 +1,7 @@
 //! The queue between shards and writer: bounded in bytes, many senders, one taker.
 
 use crate::batch::Sealed;
+use prometheus_client::metrics::gauge::Gauge;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -29,6 +30,8 @@ pub struct Queue {
     inner: Mutex<Inner>,
     wake: Condvar,
     max_bytes: usize,
+    /// Records that are handed over and have no number.
+    waiting: Gauge,
 }
 
 /// Why the writer woke.
@@ -42,8 +45,8 @@ pub struct Wake {
 
 impl Queue {
     /// A queue that holds up to that many bytes. A single batch is taken whatever its size.
-    pub fn new(max_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), wake: Condvar::new(), max_bytes }
+    pub fn new(max_bytes: usize, waiting: Gauge) -> Self {
+        Self { inner: Mutex::default(), wake: Condvar::new(), max_bytes, waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -131,6 +134,7 @@ impl Sender {
             return Err(batch);
         }
         inner.bytes = bytes;
+        self.0.waiting.inc_by(i64::from(batch.records));
         inner.batches.push_back(batch);
         drop(inner);
         self.0.wake.notify_one();
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn full_gives_the_batch_back() {
-        let queue = Arc::new(Queue::new(4096));
+        let queue = Arc::new(Queue::new(4096, Gauge::default()));
         let sender = Sender::new(queue.clone());
         for n in 0..4 {
             sender.try_send(sealed(n, 500)).unwrap();
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn closed_when_all_senders_are_gone_and_all_is_taken() {
-        let queue = Arc::new(Queue::new(1 << 20));
+        let queue = Arc::new(Queue::new(1 << 20, Gauge::default()));
         let first = Sender::new(queue.clone());
         let second = first.clone();
         first.try_send(sealed(1, 10)).unwrap();
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn ended_takes_nothing() {
-        let queue = Arc::new(Queue::new(1 << 20));
+        let queue = Arc::new(Queue::new(1 << 20, Gauge::default()));
         let sender = Sender::new(queue.clone());
         sender.try_send(sealed(1, 10)).unwrap();
         assert_eq!(queue.end().len(), 1);

@@ -10,10 +10,11 @@ use super::queue::Queue;
 use super::read::Index;
 use super::segment::Numbered;
 use super::skips::SkipsFile;
-use super::{LaneId, LaneView, Recovered, Settings, SkipRow, Usage};
+use super::tally::{Count, Given};
+use super::{LaneId, LaneView, LastHeard, Recovered, Settings, SkipRow, Usage};
 use crate::batch::Digest;
 use crate::storage::{Storage, StorageFile};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -75,6 +76,20 @@ pub struct Lane {
     pub closed: bool,
     /// Two writers have used it: what is unacked of it goes into a folder of its own.
     pub forked: bool,
+    /// An earlier start has written it.
+    pub is_of_before: bool,
+    /// What is neither acked, nor skipped, nor set aside.
+    pub unacked: Count,
+    /// Damage kept the start from counting its records for sure: there may be more than `unacked` says.
+    pub is_unsure: bool,
+    /// What was given out to be sent and is not acked.
+    pub given: BTreeMap<u64, Given>,
+    /// Up to here all is counted as committed or skipped; the mark may have gone back since.
+    pub counted_seq: u64,
+    /// Records in all of its batches, where known.
+    pub total: Option<u64>,
+    /// A number, and the records up to it, from which on all is unacked or follows.
+    pub passed: Option<(u64, u64)>,
 }
 
 impl Lane {
@@ -93,6 +108,13 @@ impl Lane {
             last_acked: None,
             closed: false,
             forked: false,
+            is_of_before: false,
+            unacked: Count::default(),
+            is_unsure: false,
+            given: BTreeMap::new(),
+            counted_seq: 0,
+            total: Some(0),
+            passed: None,
         }
     }
 
@@ -158,9 +180,19 @@ impl Lane {
 
     /// Numbers for which there is neither an ack nor a row.
     fn unacked(&self) -> u64 {
-        let rows = self.rows.iter().filter(|row| row.to > self.acked_seq);
-        let skipped: u64 = rows.map(|row| row.to - row.from.max(self.acked_seq + 1) + 1).sum();
-        (self.next_seq - 1).saturating_sub(self.acked_seq).saturating_sub(skipped)
+        self.without_row_above(self.acked_seq)
+    }
+
+    /// The same, but for those that were acked before the collector's mark went back.
+    #[cfg(test)]
+    pub fn uncounted(&self) -> u64 {
+        self.without_row_above(self.acked_seq.max(self.counted_seq))
+    }
+
+    fn without_row_above(&self, seq: u64) -> u64 {
+        let rows = self.rows.iter().filter(|row| row.to > seq);
+        let skipped: u64 = rows.map(|row| row.to - row.from.max(seq + 1) + 1).sum();
+        (self.next_seq - 1).saturating_sub(seq).saturating_sub(skipped)
     }
 }
 
@@ -383,6 +415,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What was found at the start.
     pub recovered: Recovered,
+    /// What was heard last before the start.
+    pub last_heard: LastHeard,
     /// From shards to writer.
     pub queue: Arc<Queue>,
     /// Says the current lane's next number.

@@ -11,6 +11,7 @@ use super::queue::Wake;
 use super::read::Index;
 use super::segment::{Growing, Numbered};
 use super::state::{GrowingView, Lane, Segment, Shared, State};
+use super::tally::Count;
 use super::{LaneId, Stored, is_full};
 use crate::batch::{Digest, Sealed};
 use std::io;
@@ -136,7 +137,7 @@ impl Writer {
         let Some(lane) = lanes.last_mut() else { return };
         for sealed in self.group.drain(..) {
             if frame_bytes(&sealed.shares, sealed.payload.len()) > MAX_FRAME_BYTES {
-                shared.metrics.count_dropped(Metrics::TOO_LARGE, 1, u64::from(sealed.records));
+                shared.metrics.count_dropped(Metrics::TOO_LARGE, &sealed);
                 tracing::warn!(bytes = sealed.payload.len(), "A batch is too large for the spool");
                 continue;
             }
@@ -160,6 +161,9 @@ impl Writer {
                 },
             };
             lane.next_seq += 1;
+            lane.total = Some(self.totals.records);
+            lane.unacked.add(Count { batches: 1, records: u64::from(one.batch.records) });
+            shared.metrics.count_numbered(&one);
             recent.push(one.clone());
             self.unsynced.push(one);
         }
@@ -468,8 +472,7 @@ impl Writer {
             }
         }
         let left = self.shared.queue.end();
-        let records = left.iter().map(|batch| u64::from(batch.records)).sum();
-        self.shared.metrics.count_dropped(Metrics::DISK, left.len() as u64, records);
+        left.iter().for_each(|batch| self.shared.metrics.count_dropped(Metrics::DISK, batch));
         {
             let mut state = self.shared.state();
             state.ended = true;

@@ -262,13 +262,8 @@ impl<'a> Drive<'a> {
             return Err("reading the spool was cut off".to_owned());
         };
         let fetched = fetched.map_err(|error| unreadable(&error))?;
-        if let Fetched::Batch(batch) = &fetched {
-            if let Some(limit) = &mut self.limit {
-                limit.charge(batch.payload.len());
-            }
-            let mut memory = self.uplink.memory();
-            let sent = memory.sent.entry(lane).or_default();
-            *sent = seq.max(*sent);
+        if let (Fetched::Batch(batch), Some(limit)) = (&fetched, &mut self.limit) {
+            limit.charge(batch.payload.len());
         }
         self.session.fetched(lane, seq, fetched, Instant::now());
         Ok(())

@@ -36,12 +36,11 @@ pub use link::{Link, State};
 pub use metrics::{Metrics, Traffic};
 
 use crate::proto::Counters;
-use crate::spool::{LaneId, Spool};
+use crate::spool::Spool;
 use crate::tls::ClientConfig;
 use arc_swap::ArcSwap;
 use backoff::Backoff;
 use http::Uri;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -143,15 +142,12 @@ struct Uplink {
 #[derive(Debug)]
 struct Memory {
     backoff: Backoff,
-    /// The highest number of each lane that this process has sent: what of it is acked unseen is counted.
-    sent: HashMap<LaneId, u64>,
     store: StoreWatch,
 }
 
 impl Uplink {
     fn new(parts: Parts) -> Self {
-        let (backoff, sent) = (Backoff::default(), HashMap::new());
-        let memory = Memory { backoff, sent, store: StoreWatch::new(Instant::now()) };
+        let memory = Memory { backoff: Backoff::default(), store: StoreWatch::new(Instant::now()) };
         Self { parts, memory: Mutex::new(memory) }
     }
 

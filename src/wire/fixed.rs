@@ -53,6 +53,7 @@ pub(super) fn records(
     output: &mut impl Output,
 ) {
     output.header(run);
+    output.begun();
     let record_bytes = template.layout().least();
     let is_whole = cursor.left() == count * record_bytes;
     let taken = count.min(cursor.left() / record_bytes);

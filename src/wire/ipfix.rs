@@ -67,6 +67,7 @@ pub(super) fn datagram(
         match read.then(|| message(decoder, arrival, behind, output)) {
             Some(Ok(rest)) => behind = rest,
             _ => {
+                output.begun();
                 output.fault(Fault::TrailingBytes, place);
                 break;
             }
@@ -114,6 +115,7 @@ fn message<'a>(
     }
     if length > whole {
         decoder.notes.is_part = true;
+        output.begun();
         output.fault(Fault::CutMessage, Place { offset: whole, bytes: 0 });
     }
     decoder.domains.settle();

@@ -59,7 +59,7 @@ pub use options::{DomainState, InterfaceText};
 pub use rate::ChangeLimits;
 pub use sampling::NetworkRate;
 pub use saved::{KeyBytes, Restored, Saved};
-pub use sequence::{Sequence, Step, Unit};
+pub use sequence::{Sequence, Step, Unit, missing_between};
 pub use sflow::{Record, Records, Sample, Source};
 pub use template::Template;
 pub use track::{Sender, Track, Wait};
@@ -145,13 +145,17 @@ pub struct Withdrawal {
 
 /// What a decoder tells of a datagram.
 ///
-/// Each set of a datagram ends in exactly one of [`set`](Output::set), [`fault`](Output::fault) and, if it is a sample of
-/// sFlow, [`unknown_sample`](Output::unknown_sample); a held one does so later, between two calls of
-/// [`resume`](Output::resume). Templates inside a set may have faults of their own.
+/// Each set of a datagram is told by [`begun`](Output::begun) and ends in exactly one of [`set`](Output::set),
+/// [`fault`](Output::fault) and, if it is a sample of sFlow, [`unknown_sample`](Output::unknown_sample); a held one does
+/// so later, between two calls of [`resume`](Output::resume). What stands where a set should, and is none that can be
+/// told from the next, begins and ends in a fault like one.
 pub trait Output {
     /// The datagram in hand has a header that can be read, and this is what it says of all that follows; after
     /// [`resume`](Output::resume) the same of the held set's datagram.
     fn header(&mut self, _run: &Run) {}
+
+    /// A set begins.
+    fn begun(&mut self) {}
 
     /// `count` records of one template lie back to back in `rows`, all of them of `run`.
     ///

@@ -19,6 +19,7 @@
 //! All differences are modulo 2^32. Nothing is ever dropped for its number: what is told here is an estimate of what
 //! was lost on the way, and several processes that send as one make it a bad one.
 
+use crate::proto::Protocol;
 use std::fmt;
 
 /// What a sequence number counts.
@@ -82,6 +83,19 @@ impl Step {
 
 /// The furthest ahead or behind that a number is taken for one of the same count.
 const FURTHEST: u32 = 1 << 20;
+
+/// What is missing between a datagram, of `last` number and so many records, and the `first` that comes much later; `None`
+/// when nothing is, or nothing can be said.
+pub fn missing_between(protocol: Protocol, (last, records): (u32, u32), first: u32) -> Option<(Unit, u32)> {
+    let (unit, counted) = match protocol {
+        Protocol::NetflowV5 | Protocol::NetflowV7 => (Unit::Flows, records),
+        Protocol::NetflowV9 | Protocol::SflowV5 => (Unit::Datagrams, 1),
+        Protocol::Ipfix => (Unit::Records, records),
+        Protocol::NetflowV1 | Protocol::Unknown => return None,
+    };
+    let missing = first.wrapping_sub(last.wrapping_add(counted));
+    (1..=FURTHEST).contains(&missing).then_some((unit, missing))
+}
 
 /// Gaps that are remembered; what belongs to an older one and comes late is told as a duplicate.
 const GAPS: usize = 8;

@@ -51,6 +51,7 @@ pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Opt
     let place = Place { offset: cursor.at(), bytes: cursor.left() };
     if cursor.left() < HEADER_BYTES {
         if cursor.rest().iter().any(|byte| *byte != 0) {
+            output.begun();
             output.fault(Fault::SetLength, place);
         }
         return None;
@@ -59,6 +60,7 @@ pub(super) fn next<'a>(cursor: &mut Cursor<'a>, output: &mut impl Output) -> Opt
     if id == 0 && length == 0 {
         return None;
     }
+    output.begun();
     let at = cursor.at();
     match usize::from(length).checked_sub(HEADER_BYTES).and_then(|bytes| cursor.take(bytes).ok()) {
         Some(content) => Some(Set { id, content, at }),

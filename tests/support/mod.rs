@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod datagrams;
 pub mod far_end;
 pub mod frames;
+pub mod ledger;
 pub mod pcap;
 pub mod probes;
 pub mod process;

@@ -1,6 +1,6 @@
 //! One exporter: all that is known of each of its senders.
 
-use super::rows::{Exporter, Sender, Status};
+use super::rows::{Exporter, LedgerRow, Sender, Status};
 use crate::cli::counted;
 use crate::flow::time;
 use crate::shard::cause::span;
@@ -15,6 +15,9 @@ pub(super) fn text(status: &Status) -> String {
                 text.push('\n');
             }
             paragraph(&mut text, exporter, sender, status.now);
+        }
+        if let Some(row) = status.ledger.exporters.iter().find(|row| row.address == exporter.address) {
+            let _ = writeln!(text, "\n{}", ledger(row));
         }
         if exporter.senders_not_shown > 0 {
             let senders = counted(exporter.senders_not_shown, "more sender", "more senders");
@@ -65,6 +68,19 @@ fn paragraph(text: &mut String, exporter: &Exporter, sender: &Sender, now: u64) 
         sender.faults.iter().map(|(reason, times)| format!("{reason} {times}")).collect();
     say("faults", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") }.as_str());
     say("state", &sender.state);
+}
+
+/// What became of what the address has sent.
+fn ledger(row: &LedgerRow) -> String {
+    let LedgerRow { address, numbered, committed, skipped, .. } = row;
+    let dropped: u64 = row.dropped.values().sum();
+    let lost = row.estimates.lost_in_restart.iter();
+    let lost: String =
+        lost.map(|(unit, lost)| format!("; about {lost} {unit} lost in our restart")).collect();
+    format!(
+        "Of {address} since the start: {numbered} records spooled, {committed} of them committed, {skipped} given up; \
+         {dropped} dropped before{lost}"
+    )
 }
 
 fn records(sender: &Sender) -> String {

@@ -8,6 +8,28 @@ pub(super) struct Status {
     /// By the proxy's clock.
     pub(super) now: u64,
     pub(super) exporters: Vec<Exporter>,
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Ledger {
+    pub(super) exporters: Vec<LedgerRow>,
+}
+
+/// What became of an exporter's records, and raw datagrams.
+#[derive(Debug, Deserialize)]
+pub(super) struct LedgerRow {
+    pub(super) address: String,
+    pub(super) dropped: BTreeMap<String, u64>,
+    pub(super) numbered: u64,
+    pub(super) committed: u64,
+    pub(super) skipped: u64,
+    pub(super) estimates: Estimates,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Estimates {
+    pub(super) lost_in_restart: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 use super::Commit;
 use crate::batch::{self, Digest, Kind};
 use crate::collector::lane::Row;
+use crate::collector::ledger::{Given, Tally};
 use crate::collector::marks::{BatchKey, LaneKey, Redo};
 use crate::collector::session::{self, Outcome, Rejection, Skip};
 use crate::collector::sinks::Taken;
@@ -23,15 +24,6 @@ const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 const MAX_TEXT_BYTES: usize = 16 << 20;
 const MAX_BATCHES: u64 = 256;
 const MAX_ANSWERS: usize = 4096;
-
-/// What one identity has in a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) record_batches: u64,
-    pub(super) raw_batches: u64,
-    pub(super) records: u64,
-    pub(super) datagrams: u64,
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -62,11 +54,15 @@ impl Group {
             || self.replies.len() >= MAX_ANSWERS
     }
 
-    fn count(&mut self, identity: &Identity, kind: Kind, records: u64, payload_bytes: usize) {
+    fn count(&mut self, identity: &Identity, read: &batch::read::Batch, payload_bytes: usize) {
+        let records = read.records();
         self.payload_bytes += payload_bytes;
         self.batches += 1;
         let tally = self.tallies.entry(identity.clone()).or_default();
-        match kind {
+        for (address, records) in read.counts() {
+            *tally.exporters.entry(address).or_default() += records;
+        }
+        match read.kind() {
             Kind::Records => {
                 tally.record_batches += 1;
                 tally.records += records;
@@ -75,6 +71,28 @@ impl Group {
                 tally.raw_batches += 1;
                 tally.datagrams += records;
             }
+        }
+    }
+}
+
+impl Group {
+    /// Counts what a proxy has given up: the part of a skip that is taken, which may be all of it.
+    pub(super) fn skipped(
+        &mut self,
+        identity: &Identity,
+        reason: &'static str,
+        given: Given,
+        skip: &Skip,
+        is_whole: bool,
+    ) {
+        let tally = self.tallies.entry(identity.clone()).or_default();
+        let sum = tally.skipped.entry(reason).or_default();
+        sum.batches += given.batches;
+        sum.records += given.records;
+        // Of a part it is not known whose they are, and what was acked before is not lost.
+        let is_lost = skip.reason != crate::proto::skip::Reason::AlreadyAcked;
+        for (address, records) in skip.counts_per_exporter.iter().filter(|_| is_whole && is_lost) {
+            *tally.exporters_skipped.entry(*address).or_default() += records;
         }
     }
 }
@@ -125,7 +143,7 @@ impl Commit {
         if !wanted && !written {
             self.note_unwanted(kind);
         }
-        group.count(identity, kind, records, batch.payload.len());
+        group.count(identity, &read, batch.payload.len());
         if written {
             let payload = batch.payload.clone();
             group.redo.push(Redo { codec: codec.into(), plain_size: batch.plain_size, payload });

@@ -23,6 +23,7 @@ mod group;
 mod lanes;
 
 use super::deaths::Deaths;
+use super::ledger::Given;
 use super::marks::{Change, LaneKey, MarkStore};
 use super::metrics::Metrics;
 use super::registry::Registry;
@@ -289,6 +290,8 @@ impl Commit {
             lane::SkipVerdict::Take(numbers) => {
                 let label = skip_label(skip.reason);
                 let (batches, records) = group::skipped(skip, &numbers);
+                let is_whole = numbers.start() == skip.numbers.start();
+                group.skipped(&key.0, label, Given { batches, records }, skip, is_whole);
                 self.parts.metrics.skipped_batches.add(label, batches);
                 self.parts.metrics.skipped.add(label, records);
                 let (identity, lane) = key;
@@ -384,8 +387,7 @@ impl Commit {
             metrics.datagrams.inc_by(tally.datagrams);
             metrics.batches.add("records", tally.record_batches);
             metrics.batches.add("raw", tally.raw_batches);
-            let batches = tally.record_batches + tally.raw_batches;
-            self.parts.registry.committed(identity, batches, tally.records, tally.datagrams);
+            self.parts.registry.committed(identity, tally);
         }
         for (reply, outcome) in group.replies {
             // Its session may be gone; the mark is durable all the same.

@@ -233,6 +233,7 @@ fn a_skip_moves_the_mark_and_counts_what_it_takes() {
         reason: SkipReason::Dropped,
         records_per_seq: vec![10, 20, 30, 40],
         records: 100,
+        counts_per_exporter: Vec::new(),
         digest: None,
     };
     assert_eq!(seqs(&[bench.one(Task::Skip(skip.clone()))]), [(4, true)]);
@@ -787,6 +788,7 @@ fn row_27_a_batch_that_killed_the_collector_three_times_and_its_trial_is_rejecte
         reason: SkipReason::Rejected,
         records_per_seq: vec![1],
         records: 1,
+        counts_per_exporter: Vec::new(),
         digest: None,
     };
     bench.one(Task::Skip(skip));

@@ -22,6 +22,7 @@ use crate::batch::Digest;
 use crate::proto::{self, Codec, Window, client_message, error::Code, server_message::Message};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use order::{Answer, Batch, Order, Outcome, Rejection, Skip, Task};
@@ -80,7 +81,7 @@ pub enum Action {
     /// The client has given its totals.
     Heartbeat {
         /// Its totals since its start.
-        counters: proto::Counters,
+        counters: Box<proto::Counters>,
         /// Milliseconds that its oldest unsent batch has waited.
         oldest_unsent_age_ms: u64,
     },
@@ -315,6 +316,7 @@ impl Session {
             numbers: skip.from..=skip.to,
             reason: skip.reason(),
             records: counts.fold(0, u64::saturating_add),
+            counts_per_exporter: skip.counts_per_exporter.iter().filter_map(exporter_count).collect(),
             records_per_seq: skip.records_per_seq,
             digest,
         });
@@ -330,7 +332,7 @@ impl Session {
             Some((lane.id, next.next_seq))
         });
         let heard = Action::Submit(Order::Heard(heard.collect()));
-        let counters = heartbeat.counters.unwrap_or_default();
+        let counters = heartbeat.counters.clone().unwrap_or_default();
         let totals = Action::Heartbeat { counters, oldest_unsent_age_ms: heartbeat.oldest_unsent_age };
         Ok(vec![heard, totals])
     }
@@ -407,6 +409,13 @@ impl Session {
         let error = proto::Error { code: code.into(), lane, committed_seq: 0, text };
         vec![Action::Send(Message::Error(error)), Action::End]
     }
+}
+
+/// Addresses are 4 or 16 bytes.
+fn exporter_count(count: &proto::ExporterCount) -> Option<(IpAddr, u64)> {
+    let bytes = count.address.as_ref();
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    Some((v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()?, count.records))
 }
 
 fn protocol(lane: u32, text: &str) -> Fault {

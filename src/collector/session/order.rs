@@ -4,6 +4,7 @@ use crate::batch::Digest;
 use crate::collector::lane::{LaneId, Mark};
 use crate::proto::{self, Codec};
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// A batch that came.
@@ -34,6 +35,8 @@ pub struct Skip {
     pub records_per_seq: Vec<u32>,
     /// Records of all of them by exporter, added up; 0 if unknown.
     pub records: u64,
+    /// The same, each; those whose address is none are left out.
+    pub counts_per_exporter: Vec<(IpAddr, u64)>,
     /// Digest of the last batch skipped, where known.
     pub digest: Option<Digest>,
 }
@@ -79,7 +82,10 @@ impl Order {
     pub fn bytes(&self) -> usize {
         match self {
             Order::Lane { task: Task::Batch(batch), .. } => batch.payload.len(),
-            Order::Lane { task: Task::Skip(skip), .. } => skip.records_per_seq.len() * size_of::<u32>(),
+            Order::Lane { task: Task::Skip(skip), .. } => {
+                size_of_val(skip.records_per_seq.as_slice())
+                    + size_of_val(skip.counts_per_exporter.as_slice())
+            }
             Order::Heard(lanes) => lanes.len() * size_of::<(LaneId, u64)>(),
             Order::Lane { .. } => 0,
         }

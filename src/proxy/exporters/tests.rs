@@ -26,7 +26,7 @@ fn row(host: u32, senders: usize) -> ExporterRow {
 
 #[test]
 fn exporters_heard_last_have_their_rows() {
-    let rows = shown((0..MOST_ADDRESSES as u32 + 6).map(|host| row(host, 1)).collect());
+    let rows = shown((0..MOST_ADDRESSES as u32 + 6).map(|host| row(host, 1)).collect(), MOST_ADDRESSES);
     assert_eq!(rows.len(), MOST_ADDRESSES + 1);
     assert_eq!(rows[0].totals.last_seen, NOW - 100_000 + MOST_ADDRESSES as u64 + 5);
     let other = rows.last().unwrap();
@@ -36,14 +36,14 @@ fn exporters_heard_last_have_their_rows() {
 
 #[test]
 fn few_exporters_need_no_row_for_others() {
-    assert_eq!(shown(vec![row(1, 1), row(2, 1)]).len(), 2);
-    assert!(shown(Vec::new()).is_empty());
-    assert_eq!(shown(vec![row(0, 0)]).len(), 1);
+    assert_eq!(shown(vec![row(1, 1), row(2, 1)], 9).len(), 2);
+    assert!(shown(Vec::new(), 9).is_empty());
+    assert_eq!(shown(vec![row(0, 0)], 9).len(), 1);
 }
 
 #[test]
 fn an_address_of_two_shards_has_one_row() {
-    let rows = shown(vec![row(1, 1), row(2, 1), row(1, 2)]);
+    let rows = shown(vec![row(1, 1), row(2, 1), row(1, 2)], 9);
     assert_eq!(rows.len(), 2);
     let one = rows.iter().find(|row| row.senders.len() == 3).unwrap();
     assert_eq!(one.totals.datagrams, 4);

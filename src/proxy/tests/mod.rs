@@ -38,7 +38,7 @@ async fn it_tells_where_it_listens_and_ends_in_order() {
     assert_eq!(status["listen"]["udp"][1], running.udp()[1].to_string());
     assert_eq!(status["admin"], running.admin().to_string());
     assert_eq!(status["spool"]["writable"], true);
-    assert_eq!(status["ledger"]["records"]["decoded"], 0);
+    assert_eq!(status["ledger"]["total"]["records"]["decoded"], 0);
     let metrics = running.facts.metrics();
     for name in ["datagrams_received", "records_decoded", "records_committed", "uplink_sent_bytes"] {
         let sample = format!("flowproxy_{name}_total 0");

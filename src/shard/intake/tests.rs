@@ -43,6 +43,7 @@ impl Bench {
             metrics: Ingest::new(),
             queue,
             exporters: ExporterView::default(),
+            before: spool.last_heard(),
             stop: Arc::new(AtomicBool::new(false)),
         };
         let (metrics, decoder) = (context.metrics.clone(), Decoder::new(context.wire.clone()));
@@ -66,6 +67,32 @@ impl Bench {
         assert_eq!(metrics.datagrams_received.get(), sum);
         let records = metrics.records_dropped_total() + metrics.records_batched.get();
         assert_eq!(metrics.records_decoded.get(), records);
+        let undecoded: u64 = metrics.sets_undecoded.all().values().sum();
+        let sets = metrics.sets_decoded.get() + undecoded + metrics.samples_unknown.get();
+        assert_eq!(metrics.sets_received.get(), sets + metrics.sets_held.get() as u64);
+        self.assert_exporters();
+    }
+
+    /// The rows of the exporters together have what the totals have.
+    fn assert_exporters(&mut self) {
+        let view = ExporterView::default();
+        self.intake.senders().publish(std::iter::empty(), &view, NOW);
+        let mut sum = crate::shard::Totals::default();
+        view.rows().iter().for_each(|row| sum.add(&row.totals));
+        let metrics = &self.metrics;
+        let counters = [
+            &metrics.datagrams_accepted,
+            &metrics.datagrams_refused,
+            &metrics.datagrams_limited,
+            &metrics.sets_received,
+        ];
+        assert_eq!(
+            counters.map(|counter| counter.get()),
+            [sum.accepted, sum.refused, sum.limited, sum.sets.begun]
+        );
+        assert_eq!(metrics.sets_held.get(), sum.sets.held);
+        assert_eq!(metrics.sets_undecoded.all().values().sum::<u64>(), sum.sets.undecoded);
+        assert_eq!(metrics.records_decoded.get(), sum.records + sum.options);
     }
 }
 
@@ -190,7 +217,11 @@ fn a_panic_in_a_held_set_loses_and_counts_that_set() {
     assert_eq!(bench.metrics.sets_held.get(), 2);
     let template = v9(0, &[1, 0, 0, 1, 0, 8, 0, 4]);
     bench.send([10, 0, 0, 1], &template);
-    assert_eq!(bench.metrics.sets_undecoded.get(Ingest::PANIC), 1);
+    assert_eq!(
+        bench.metrics.sets_undecoded.get(Ingest::PANIC),
+        2,
+        "that set, and the one that it waited for"
+    );
     assert_eq!(bench.metrics.datagrams_unreadable.get(Ingest::PANIC), 1);
     // The template was taken before; the next time it is heard the other set comes out.
     bench.send([10, 0, 0, 1], &template);

@@ -48,6 +48,7 @@ async fn a_spool_that_is_behind_slows_the_senders_and_costs_nothing() {
         metrics: Ingest::new(),
         queue: batches.clone(),
         exporters: ExporterView::default(),
+        before: crate::spool::LastHeard::default(),
         stop: Arc::new(AtomicBool::new(false)),
     };
     let (ingest, tcp) = (context.metrics.clone(), Metrics::new());

@@ -12,6 +12,7 @@ fn shares() -> Vec<Share> {
         records,
         domain: 7,
         sequence: 0xFFFF_FFF0,
+        last_records: records / 2,
     };
     vec![share("192.0.2.1", 2055, 20), share("2001:db8::5", 9995, 5)]
 }
@@ -78,7 +79,7 @@ fn the_layout_is_the_documented_one() {
     assert_eq!(bytes[40..48], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[48..64], [1; 16]);
     assert_eq!(bytes[64..80], [0; 16]);
-    let notes_bytes = 2 * 8 + 24 + 20 + 32;
+    let notes_bytes = 3 * 8 + 24 + 20 + 32 + 2 * 4;
     assert_eq!(&bytes[80 + notes_bytes..][..8], b"payload!");
 }
 

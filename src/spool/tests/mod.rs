@@ -27,7 +27,13 @@ pub fn sealed(records: u32, bytes: usize) -> Sealed {
     let payload: Vec<u8> =
         (0..bytes).map(|n| (n as u32).wrapping_mul(31).wrapping_add(records) as u8).collect();
     let address = IpAddr::from([192, 0, 2, (records % 3) as u8]);
-    let share = Share { exporter: Exporter { address, port: 2055 }, records, domain: 1, sequence: records };
+    let share = Share {
+        exporter: Exporter { address, port: 2055 },
+        records,
+        domain: 1,
+        sequence: records,
+        last_records: 1,
+    };
     Sealed {
         kind: Kind::Records,
         records,

@@ -1,8 +1,6 @@
 //! What a session's outputs mean for the spool, the metrics and the log.
 
 use super::{Drive, unreadable, waited};
-use crate::batch::Kind;
-use crate::spool::{Fetched, LaneId, Spool};
 use crate::uplink::link::State;
 use crate::uplink::session::{Acked, Note, Output, Rejection};
 use crate::uplink::store::Verdict;
@@ -12,8 +10,6 @@ use tokio::task::spawn_blocking;
 
 /// With so many lanes there is none made for that.
 const MAX_LANES_FOR_FRESH: usize = 16;
-/// How many batches, acked unseen, are looked up to be counted: no more can have been in flight.
-const MAX_LOOKED_UP: u64 = 4096;
 
 impl Drive<'_> {
     pub(super) async fn carry_out(&mut self, output: Output) -> Result<(), String> {
@@ -23,13 +19,9 @@ impl Drive<'_> {
             Output::Store(id) => self.judge_store(id).await?,
             Output::Opened(lane) => spool.opened(lane),
             Output::Acked(acked) => self.acked(acked).await,
-            Output::Closed(lane) => {
-                spool.close(lane);
-                self.uplink.memory().sent.remove(&lane);
-            }
+            Output::Closed(lane) => drop(spool.close(lane)),
             Output::SetAside(lane) => {
                 spool.set_aside(lane);
-                self.uplink.memory().sent.remove(&lane);
                 self.uplink.parts.metrics.lanes_set_aside.inc();
             }
             Output::Rejected(rejection) => self.rejected(rejection).await?,
@@ -111,24 +103,21 @@ impl Drive<'_> {
     }
 
     async fn acked(&mut self, acked: Acked) {
+        crash_point!("uplink.ack");
+        let spool = self.uplink.parts.spool.clone();
+        let Acked { lane, seq, .. } = acked;
+        let committed = if spool.must_look_up(lane, seq) {
+            spawn_blocking(move || spool.acked(lane, seq)).await.unwrap_or_default()
+        } else {
+            spool.acked(lane, seq)
+        };
         let metrics = &self.uplink.parts.metrics;
-        let (mut batches, mut records, mut raw) = (acked.batches, acked.records, acked.raw);
-        let sent = self.uplink.memory().sent.get(&acked.lane).copied().unwrap_or_default();
-        let (from, to) = (*acked.unseen.start(), sent.min(*acked.unseen.end()));
-        if from <= to {
-            let spool = self.uplink.parts.spool.clone();
-            let counted = spawn_blocking(move || count(&spool, acked.lane, from, to)).await;
-            let more = counted.unwrap_or_default();
-            (batches, records, raw) = (batches + more.0, records + more.1, raw + more.2);
-        }
-        metrics.committed_batches.inc_by(batches);
-        metrics.committed_records.inc_by(records);
-        metrics.committed_raw.inc_by(raw);
-        if batches > 0 {
+        metrics.committed_batches.inc_by(committed.batches);
+        metrics.committed_records.inc_by(committed.records);
+        metrics.committed_raw.inc_by(committed.raw);
+        if committed.batches > 0 {
             self.uplink.memory().backoff.worked();
         }
-        crash_point!("uplink.ack");
-        self.uplink.parts.spool.acked(acked.lane, acked.seq);
         crash_point!("uplink.acked");
     }
 
@@ -173,19 +162,4 @@ impl Drive<'_> {
 /// Give or take a fifth, so that connections made at once do not end at once. `chance` is from 0 to 1.
 fn spread(age: Duration, chance: f64) -> Duration {
     age.mul_f64(0.8 + 0.4 * chance)
-}
-
-/// Batches, records and raw datagrams from one number to another.
-fn count(spool: &Spool, lane: LaneId, from: u64, to: u64) -> (u64, u64, u64) {
-    let (mut batches, mut records, mut raw) = (0, 0, 0);
-    for seq in from..=to.min(from.saturating_add(MAX_LOOKED_UP)) {
-        if let Ok(Fetched::Batch(batch)) = spool.fetch(lane, seq) {
-            batches += 1;
-            match batch.kind {
-                Kind::Records => records += u64::from(batch.records),
-                Kind::Raw => raw += u64::from(batch.records),
-            }
-        }
-    }
-    (batches, records, raw)
 }

@@ -61,7 +61,7 @@ pub(super) fn skip(wire: u32, row: SkipRow) -> Message {
 pub(super) fn heartbeat(counters: Counters, lanes: &[Lane], oldest_unsent: Option<Duration>) -> Message {
     let next = |lane: &Lane| proto::LaneNext { lane: lane.wire, next_seq: lane.view.next_seq };
     Message::Heartbeat(proto::Heartbeat {
-        counters: Some(counters),
+        counters: Some(Box::new(counters)),
         lanes: lanes.iter().map(next).collect(),
         oldest_unsent_age: oldest_unsent
             .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)),

@@ -107,6 +107,7 @@ pub(super) fn datagram(
     }
     state.rows.flush(&head.run, output);
     if left > 0 || cursor.rest().iter().any(|byte| *byte != 0) {
+        output.begun();
         output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
     decoder.tracks.samples(arrival, &head.run, &state.notes, state.sequences.steps(), output);
@@ -148,6 +149,7 @@ fn next(
 ) -> Next {
     const HEADER_BYTES: usize = 8;
     let Some((format, length, rest)) = sample::header(cursor.rest()) else { return Next::None };
+    output.begun();
     let content = Content { rest, length: length.min(rest.len()), after };
     let is_short = length > rest.len();
     let read = match Start::read(format, content.cursor()) {
