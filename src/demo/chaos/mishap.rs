@@ -11,9 +11,11 @@ use std::time::Duration;
 /// Between two faults, in milliseconds; what is over the half of five seconds is for a moment at which nothing can
 /// be hit.
 const PAUSE_MS: RangeInclusive<u64> = 800..=2_800;
+/// One of three comes right after the one before: what is hit in the middle of something else breaks more.
+const SHORT_PAUSE_MS: RangeInclusive<u64> = 20..=500;
 /// How long a process is away, the link down, a sink stalled, in milliseconds.
 const AWAY_MS: RangeInclusive<u64> = 50..=1_500;
-const LASTS_MS: RangeInclusive<u64> = 200..=2_500;
+const LASTS_MS: RangeInclusive<u64> = 200..=3_500;
 const DELAY_MS: RangeInclusive<u64> = 20..=200;
 
 /// A fault.
@@ -91,7 +93,8 @@ impl Chance {
 
     /// How long until the next fault.
     pub fn pause(&mut self) -> Duration {
-        self.span(PAUSE_MS)
+        let short = self.0.random_ratio(1, 3);
+        self.span(if short { SHORT_PAUSE_MS } else { PAUSE_MS })
     }
 
     /// A fault of what can be hit; `None` if nothing can.

@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -121,7 +121,10 @@ impl Part {
                 }
             }
             State::Stopping { child, asked, away } => match ended(child, name)? {
-                Some(status) if status.success() => self.state = State::Gone(away.map(|away| now + away)),
+                // One that was about to start has no ear for SIGTERM yet, and ends by it.
+                Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => {
+                    self.state = State::Gone(away.map(|away| now + away));
+                }
                 Some(status) => {
                     self.state = State::Gone(None);
                     return Err(format!("{name} was stopped and failed ({status}): {}", self.last_words()));
@@ -220,6 +223,14 @@ mod tests {
         assert_eq!(part.tend(now + PATIENCE), Ok(false));
         part.start_again(now);
         assert_eq!(part.tend(now), Ok(true));
+    }
+
+    #[test]
+    fn stopped_before_it_listens_it_comes_back() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut part = start(dir.path(), "read line");
+        part.stop(Some(Duration::ZERO), now).unwrap();
+        tend(&mut part, now, Part::is_at_work).unwrap();
     }
 
     #[test]
