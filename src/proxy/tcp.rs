@@ -23,7 +23,7 @@ pub(super) fn start(
     let exporters = ExporterView::default();
     let context = shard::Context { exporters: exporters.clone(), ..context.clone() };
     let admission = Arc::clone(&context.admission);
-    let allows = Box::new(move |address| admission.load().allows(address));
+    let allows = Arc::new(move |address| admission.load().allows(address));
     let (outbox, inbox) = queue(QUEUE_BYTES);
     crew.thread("shard-tcp", move || shard::run_tcp(inbox, context))?;
     crew.task(super::TCP, serve(Door::new(listeners, allows, outbox, metrics.clone()), stop.clone()));

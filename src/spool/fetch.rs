@@ -306,6 +306,10 @@ pub fn reject(shared: &Shared, id: LaneId, seq: u64) -> Result<SkipRow, ReadErro
     row.counts_per_exporter = super::budget::per_exporter(batch.shares.iter());
     row.digest = Some(batch.batch.digest);
     let mut journal = shared.journal();
+    // What was acked below need not be on disk as a frame. The row shows that its number was given, so the position
+    // has to say by then that it was acked.
+    let positions = shared.state().positions();
+    journal.positions.write(&positions, true)?;
     add_row(shared, &mut journal, row.clone())?;
     let positions = {
         let mut state = shared.state();

@@ -1,7 +1,7 @@
 //! One connection: bytes in, whole messages out.
 
 use super::queue::{Closed, Content, Delivery, Outbox, SessionId};
-use super::{BUFFER_BYTES, LAST_READS, Metrics};
+use super::{Allows, BUFFER_BYTES, LAST_READS, LOOK_INTERVAL, Metrics};
 use crate::flow::Exporter;
 use crate::lines::limited;
 use crate::places::Place;
@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// When the proxy stops, an exporter that sends nothing for so long has nothing under way.
@@ -24,6 +25,8 @@ enum End {
     Failed(io::ErrorKind),
     /// What came is no IPFIX message.
     Malformed(Fault),
+    /// Its address may not send any more.
+    NotAllowed,
     /// The proxy stops.
     Stopped,
 }
@@ -33,6 +36,7 @@ impl End {
     fn label(self, is_incomplete: bool) -> &'static str {
         match self {
             End::Malformed(_) => "malformed",
+            End::NotAllowed => Metrics::NOT_ALLOWED,
             _ if is_incomplete => "incomplete",
             End::Closed => "closed",
             End::Failed(_) => "failed",
@@ -73,21 +77,21 @@ impl Drop for Line {
 }
 
 /// A connection that may come in.
-#[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     line: Line,
+    allows: Allows,
     metrics: Metrics,
     /// Begins with a message, of which not all may be there.
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, line: Line, metrics: Metrics) -> Connection {
-        Connection { stream, line, metrics, buffer: Vec::with_capacity(BUFFER_BYTES) }
+    pub(super) fn new(stream: TcpStream, line: Line, allows: Allows, metrics: Metrics) -> Connection {
+        Connection { stream, line, allows, metrics, buffer: Vec::with_capacity(BUFFER_BYTES) }
     }
 
-    /// Reads until the exporter closes, what comes is no IPFIX, or some time after `stop`.
+    /// Reads until the exporter closes, may not send any more, what comes is no IPFIX, or some time after `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let end = match self.read_until(&stop).await {
             End::Stopped => self.read_last().await,
@@ -105,6 +109,9 @@ impl Connection {
             End::Malformed(fault) => {
                 limited!(warn, exporter = %address, port, reason = %fault, "What an exporter sends is no IPFIX; its connection is closed");
             }
+            End::NotAllowed => {
+                limited!(warn, exporter = %address, port, "An exporter's address is not in listen.allow any more; its connection is closed");
+            }
             End::Failed(error) => {
                 limited!(info, exporter = %address, port, %error, incomplete_bytes = left, "An exporter's connection has failed");
             }
@@ -115,10 +122,16 @@ impl Connection {
     }
 
     async fn read_until(&mut self, stop: &CancellationToken) -> End {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let read = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
+                _ = look.tick() => match (self.allows)(self.line.exporter.address) {
+                    true => continue,
+                    false => return End::NotAllowed,
+                },
                 read = self.stream.read_buf(&mut self.buffer) => read,
             };
             if let Some(end) = self.take(read).await {

@@ -31,8 +31,9 @@ impl Metrics {
     /// Why a connection is closed at once.
     pub const REFUSED: [&str; 3] = [Full::All.label(), Full::Address.label(), Self::NOT_ALLOWED];
     /// How a connection ended: the exporter closed it; it failed; it was closed by either end, or failed, within a
-    /// message; what came was no IPFIX; the proxy stopped.
-    pub const ENDED: [&str; 5] = ["closed", "failed", "incomplete", "malformed", "stopped"];
+    /// message; what came was no IPFIX; its address may not send any more; the proxy stopped.
+    pub const ENDED: [&str; 6] =
+        ["closed", "failed", "incomplete", "malformed", Self::NOT_ALLOWED, "stopped"];
 
     /// All at zero, belonging to no registry yet.
     pub fn new() -> Metrics {

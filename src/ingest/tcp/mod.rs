@@ -15,6 +15,7 @@
 //! | an exporter closes, or is cut off, within a message | that message is lost; counted as `incomplete` |
 //! | an exporter sends nothing | the connection stays; keepalive finds out whether the exporter is still there |
 //! | its address may not send, or there are too many connections, in all or from one address | the new one is closed at once, and counted |
+//! | `listen.allow` no longer names its address | the connection is closed within [`LOOK_INTERVAL`], and counted |
 //! | the proxy stops | those that wait are the last to be accepted, our end is closed (10.4.4), and what is under way is still read, for [`LAST_READS`] at most |
 //!
 //! A connection takes [`BUFFER_BYTES`], whatever it sends.
@@ -37,6 +38,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -51,6 +53,9 @@ pub const BUFFER_BYTES: usize = 65_536;
 pub const QUEUE_BYTES: usize = 4 << 20;
 /// How long a connection still reads when the proxy stops.
 pub const LAST_READS: Duration = Duration::from_secs(1);
+
+/// How often a connection looks whether its exporter may still send.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 256;
@@ -88,7 +93,7 @@ fn listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
 }
 
 /// Says of an address whether it may send.
-pub type Allows = Box<dyn Fn(IpAddr) -> bool + Send>;
+pub type Allows = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Takes connections at all listening addresses.
 pub struct Door {
@@ -185,7 +190,7 @@ impl Door {
         limited!(info, exporter = %exporter.address, port = exporter.port, "An exporter has connected");
         self.sessions += 1;
         let line = Line::new(SessionId(self.sessions), exporter, self.outbox.clone(), place);
-        Some(Connection::new(stream, line, self.metrics.clone()))
+        Some(Connection::new(stream, line, Arc::clone(&self.allows), self.metrics.clone()))
     }
 }
 

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// How long a test waits for what must come before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An address that may not send.
+/// An address that may send until it is told otherwise, and one that may not.
+const ONCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 65));
 const NEVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 66));
 
 /// A message of this many bytes, all of its content `fill`.
@@ -28,6 +29,8 @@ struct Site {
     address: SocketAddr,
     inbox: Inbox,
     metrics: Metrics,
+    /// From now on [`ONCE`] may not send any more.
+    narrowed: Arc<AtomicBool>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -38,7 +41,11 @@ impl Site {
         let address = listeners[0].local_addr().unwrap();
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let (outbox, inbox) = queue(queue_bytes);
-        let mut door = Door::new(listeners, Box::new(|address| address != NEVER), outbox, metrics.clone());
+        let narrowed = Arc::new(AtomicBool::new(false));
+        let is_narrowed = Arc::clone(&narrowed);
+        let allows =
+            move |address| address != NEVER && (address != ONCE || !is_narrowed.load(Ordering::Acquire));
+        let mut door = Door::new(listeners, Arc::new(allows), outbox, metrics.clone());
         if let Some((all, per_address)) = places {
             door.places = Places::new(all, per_address, metrics.connections.clone());
         }
@@ -57,7 +64,7 @@ impl Site {
             drop(door);
             while connections.join_next().await.is_some() {}
         });
-        Site { address, inbox, metrics, stop, serving }
+        Site { address, inbox, metrics, narrowed, stop, serving }
     }
 
     fn simple() -> Site {
@@ -227,6 +234,22 @@ async fn who_may_not_send_does_not_come_in() {
     let mut other = site.connect_from(67);
     other.write_all(&message(16, 1)).unwrap();
     assert_eq!(site.messages(1).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_send_any_more_is_closed_also_when_it_says_nothing() {
+    let site = Site::simple();
+    let (mut other, mut once) = (site.connect(), site.connect_from(65));
+    for client in [&mut other, &mut once] {
+        client.write_all(&message(16, 1)).unwrap();
+    }
+    assert_eq!(site.messages(2).len(), 2);
+    site.narrowed.store(true, Ordering::Release);
+    assert_closed(once);
+    site.assert_end();
+    assert_eq!(site.metrics.ended.get("not_allowed"), 1);
+    other.write_all(&message(16, 2)).unwrap();
+    assert_eq!(site.messages(1), [message(16, 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

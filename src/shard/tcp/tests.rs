@@ -55,7 +55,7 @@ async fn a_spool_that_is_behind_slows_the_senders_and_costs_nothing() {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
     let (outbox, inbox) = queue(QUEUE_BYTES);
-    let mut door = Door::new(listeners, Box::new(|_| true), outbox, tcp.clone());
+    let mut door = Door::new(listeners, Arc::new(|_| true), outbox, tcp.clone());
     let shard = std::thread::spawn(move || run_tcp(inbox, context));
 
     let mut client = TcpStream::connect(address).unwrap();

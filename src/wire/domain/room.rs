@@ -67,10 +67,12 @@ impl Room {
 
     /// Notes that the domain is used.
     pub(super) fn touch(&mut self, key: DomainKey, seat: &mut Seat) {
-        self.leave(key, *seat);
+        if seat.turn == self.turn {
+            return; // It was the last one, too.
+        }
         self.turn += 1;
-        seat.turn = self.turn;
-        self.class(*seat).enter(key, *seat);
+        let (turn, before) = (self.turn, std::mem::replace(&mut seat.turn, self.turn));
+        self.class(*seat).touch(key, before, turn);
     }
 
     /// Notes that the domain has been read.
@@ -132,6 +134,14 @@ impl Class {
         self.order.insert(seat.turn, key);
         self.addresses.entry(address).or_default().order.insert(seat.turn, key);
         self.weigh(address, 1, 0, seat.fields);
+    }
+
+    fn touch(&mut self, key: DomainKey, before: u64, turn: u64) {
+        let part = self.addresses.get_mut(&key.exporter.address).map(|part| &mut part.order);
+        for order in part.into_iter().chain([&mut self.order]) {
+            order.insert(turn, key);
+            order.remove(&before);
+        }
     }
 
     fn leave(&mut self, key: DomainKey, seat: Seat) {
