@@ -68,6 +68,8 @@ struct Lane {
     acked: u64,
     /// Up to here it was sent since it was opened.
     sent: u64,
+    /// The highest number that was refused.
+    refused: u64,
     /// These may be lost: they were damaged, or in no file when the process died.
     excused: BTreeSet<u64>,
     /// First numbers of segments that are damaged as a whole, with what comes into them later.
@@ -298,6 +300,8 @@ impl World {
             Ok(row) => {
                 assert!(row.from <= seq && seq <= row.to, "{row:?} for {seq}");
                 self.check_row(&row);
+                let lane = self.lane(view.id);
+                lane.refused = lane.refused.max(seq);
             }
             Err(error) => assert!(self.trouble, "{error}"),
         }
