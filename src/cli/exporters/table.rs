@@ -130,7 +130,9 @@ mod tests {
         let well =
             exporter("192.0.2.1", &[sender(2055, "well", "ok"), sender(2056, "gone", "sends no more")], 0);
         let wrong = exporter("2001:db8::1", &[sender(9, "wrong", "template 256 not seen yet")], 4);
-        let status = json!({ "now": 60_000, "exporters": [well, wrong, exporter("other", &[], 0)] });
+        let status = json!({
+            "now": 60_000, "exporters": [well, wrong, exporter("other", &[], 0)], "ledger": { "exporters": [] },
+        });
         let text = text(&serde_json::from_value(status).unwrap());
         let expected = "\
 EXPORTER         PROTOCOL    DOMAIN     SEEN  DATAGRAMS  RECORDS  TEMPLATES  HELD         RATE  MISSING  WHY
@@ -145,7 +147,9 @@ EXPORTER         PROTOCOL    DOMAIN     SEEN  DATAGRAMS  RECORDS  TEMPLATES  HEL
 
     #[test]
     fn nobody_is_said_to_be_there() {
-        let status = serde_json::from_value(json!({ "now": 1, "exporters": [] })).unwrap();
+        let status =
+            serde_json::from_value(json!({ "now": 1, "exporters": [], "ledger": { "exporters": [] } }))
+                .unwrap();
         assert_eq!(text(&status), "Nobody has sent anything since the proxy started.\n");
     }
 }
