@@ -265,7 +265,9 @@ fn collector_stalls(name: &str, break_it: impl FnOnce(&Disk), mend: impl FnOnce(
     let rig = Rig::new();
     let Some(mut disk) = disk(&rig, name) else { return };
     let collector = rig.collector(COLLECTOR_ON_DISK);
-    let proxy = rig.start("run", "proxy.toml", &proxy_config(&rig).replace("disk/spool", "spool"));
+    // Room for all that comes meanwhile.
+    let config = proxy_config(&rig).replace("disk/spool", "spool").replace("8MiB", "512MiB");
+    let proxy = rig.start("run", "proxy.toml", &config);
     proxy.wait_healthy();
     feed(&proxy, 1..=100);
     proxy.wait_metric(COMMITTED, 100);
