@@ -30,10 +30,30 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Pause after a failure to accept.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// Where connections come from. A simulation has a network of its own.
+pub trait Listen: Send + Sync + 'static {
+    /// What a connection is.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection, and its other end.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, address) = TcpListener::accept(self).await?;
+        // Acks are small and must not wait for more.
+        let _ = socket.set_nodelay(true);
+        Ok((socket, address))
+    }
+}
+
 /// Where connections come from and what they must prove.
-pub struct Door {
+pub struct Door<L> {
     /// The socket.
-    pub listener: TcpListener,
+    pub listener: L,
     /// Certificates; another set may take its place at any time.
     pub tls: Arc<ArcSwap<tls::ServerConfig>>,
     /// Connections in all.
@@ -56,16 +76,16 @@ pub struct Peer {
 }
 
 /// A connection of which the handshake is done.
-pub struct Connection {
-    stream: ServerStream<TcpStream>,
+pub struct Connection<S> {
+    stream: ServerStream<S>,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: Place,
 }
 
-impl Door {
+impl<L: Listen> Door<L> {
     /// Accepts until `stop` is cancelled, and gives what has passed its handshake to `passed`.
-    pub async fn run(self, passed: mpsc::Sender<io::Result<Connection>>, stop: CancellationToken) {
+    pub async fn run(self, passed: mpsc::Sender<io::Result<Connection<L::Stream>>>, stop: CancellationToken) {
         let open = self.metrics.connections.clone();
         let places = Places::new(self.connections, self.connections_per_address, open);
         let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
@@ -107,15 +127,13 @@ impl Door {
 
     fn handshake(
         &self,
-        socket: TcpStream,
+        socket: L::Stream,
         address: SocketAddr,
         place: Place,
-        passed: mpsc::Sender<io::Result<Connection>>,
-    ) -> impl Future<Output = ()> + use<> {
+        passed: mpsc::Sender<io::Result<Connection<L::Stream>>>,
+    ) -> impl Future<Output = ()> + use<L> {
         let (tls, metrics, cut) = (self.tls.load_full(), self.metrics.clone(), self.cut.clone());
         async move {
-            // Acks are small and must not wait for more.
-            let _ = socket.set_nodelay(true);
             let accepted = tokio::time::timeout(HANDSHAKE_TIME, tls::accept(tls, socket)).await;
             let failed = match accepted {
                 Ok(Ok(accepted)) => {
@@ -135,7 +153,7 @@ impl Door {
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -143,7 +161,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -156,7 +174,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

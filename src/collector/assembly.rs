@@ -1,24 +1,30 @@
 //! Puts the collector together, runs its tasks and ends them in order.
 
-use super::accept::{Connection, Door};
+use super::accept::{Connection, Door, Listen};
 use super::commit::{Commit, Health, Parts, Request};
 use super::deaths::Deaths;
 use super::marks::Redb;
 use super::metrics::Metrics;
 use super::registry::Registry;
-use super::service::Service;
+use super::service::{Service, Shared};
 use super::sinks::{Null, jsonl, udp};
 use super::stuck::Watched;
 use super::trial;
-use super::{Sinks, StartError, unix_ms};
+use super::{Limits, MAX_PAYLOAD_BYTES, Sinks, StartError, session, unix_ms};
+use crate::clock;
+use crate::proto::Window;
 use crate::proto::forward_server::ForwardServer;
 use crate::storage::{Disk, Storage};
+use crate::tls;
+use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +35,8 @@ const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// HTTP/2 flow control: 100 Mbit/s at 200 ms. Never below 65,535 (RFC 9113 section 6.9.2).
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Orders that wait for the commit.
+const WAITING_ORDERS: usize = 1024;
 /// Connections that have passed their handshake and wait to be served.
 const WAITING_CONNECTIONS: usize = 64;
 /// How often the commit looks for what time has made due, and tries again what has failed.
@@ -90,39 +98,156 @@ impl PartsToOpen {
     }
 }
 
-/// Starts the one thread that writes. It ends when `alone` is cancelled and nothing is left to do. Should it end
-/// by a panic, it stops the collector.
-pub(super) fn spawn_commit(
-    mut commit: Commit,
+/// What a collector is put together from.
+pub(crate) struct Kit<L> {
+    pub(crate) listener: L,
+    pub(crate) tls: Arc<ArcSwap<tls::ServerConfig>>,
+    pub(crate) allow: BTreeSet<String>,
+    pub(crate) limits: Limits,
+    pub(crate) drain_time: Duration,
+    pub(crate) parts: Parts,
+    /// Asks it to stop.
+    pub(crate) stop: CancellationToken,
+    /// Tells the commit that nobody will order anything more.
+    pub(crate) alone: CancellationToken,
+}
+
+/// A collector put together; nothing of it runs yet.
+pub(crate) struct Assembled<L> {
+    pub(crate) door: Door<L>,
+    pub(crate) service: Service,
+    pub(crate) turns: Turns,
+    pub(crate) supervisor: Supervisor,
+}
+
+impl<L> Kit<L> {
+    pub(crate) fn assemble(self) -> Assembled<L> {
+        let Self { listener, tls, allow, limits, drain_time, parts, stop, alone } = self;
+        let (orders, requests) = mpsc::channel(WAITING_ORDERS);
+        let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
+        let metrics = parts.metrics.clone();
+        let door = Door {
+            listener,
+            tls,
+            connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
+            metrics: metrics.clone(),
+            cut: cut.clone(),
+        };
+        let watched = Watched::new(parts.health.clone(), metrics.clone());
+        let shared = Shared {
+            orders,
+            budget: Arc::new(Semaphore::new(budget_bytes(&limits))),
+            window: Window { batches: limits.window_batches, bytes: limits.window_bytes },
+            limits: session_limits(&limits),
+            mark_store_id: parts.store.id(),
+            allow,
+            streams_per_identity: limits.streams_per_identity,
+            registry: parts.registry.clone(),
+            metrics,
+            health: parts.health.subscribe(),
+            drain: drain.clone(),
+            drain_time,
+            cut: cut.clone(),
+            clock: parts.clock,
+        };
+        Assembled {
+            door,
+            service: Service::new(Arc::new(shared)),
+            turns: Turns::new(Commit::new(parts), watched.clone(), requests, alone.clone()),
+            supervisor: Supervisor { stop, drain, cut, alone, drain_time, watched },
+        }
+    }
+}
+
+fn session_limits(limits: &Limits) -> session::Limits {
+    session::Limits {
+        lanes: limits.lanes_per_stream,
+        payload_bytes: MAX_PAYLOAD_BYTES,
+        plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
+    }
+}
+
+/// Bytes of orders on their way: the window, and one payload more so that any order fits.
+fn budget_bytes(limits: &Limits) -> usize {
+    let window = usize::try_from(limits.window_bytes).unwrap_or(usize::MAX);
+    window.saturating_add(MAX_PAYLOAD_BYTES as usize).min(Semaphore::MAX_PERMITS)
+}
+
+/// What a turn of the commit is about.
+pub(crate) enum Next {
+    /// This order, and those behind it.
+    Order(Request),
+    /// What time has made due.
+    Time,
+    /// No order will come any more.
+    End,
+}
+
+/// The commit's work, turn by turn: whoever writes waits for the next one, does it, and so on.
+pub(crate) struct Turns {
+    commit: Commit,
     watched: Watched,
-    mut requests: mpsc::Receiver<Request>,
+    pub(crate) requests: mpsc::Receiver<Request>,
     alone: CancellationToken,
+    looked: Instant,
+}
+
+impl Turns {
+    fn new(
+        commit: Commit,
+        watched: Watched,
+        requests: mpsc::Receiver<Request>,
+        alone: CancellationToken,
+    ) -> Self {
+        Self { commit, watched, requests, alone, looked: clock::now() }
+    }
+
+    /// Waits for the next turn.
+    pub(crate) async fn next(&mut self) -> Next {
+        tokio::select! {
+            biased;
+            request = self.requests.recv() => request.map_or(Next::End, Next::Order),
+            () = self.alone.cancelled() => Next::End,
+            () = tokio::time::sleep(TICK) => Next::Time,
+        }
+    }
+
+    /// Does it; may block. False when it was the last one.
+    pub(crate) fn work(&mut self, next: Next) -> bool {
+        let Self { commit, watched, requests, looked, .. } = self;
+        let mut done = match next {
+            Next::Order(first) => watched.during(|| commit.group(first, || requests.try_recv().ok())),
+            Next::Time => Ok(()),
+            Next::End => {
+                commit.stop();
+                return false;
+            }
+        };
+        let now = clock::now();
+        if done.is_ok() && now.duration_since(*looked) >= TICK {
+            *looked = now;
+            done = watched.during(|| commit.idle());
+        }
+        if done.is_err() {
+            tracing::warn!("Stopped while store or sinks did not work; the proxies will send it again");
+        }
+        done.is_ok()
+    }
+}
+
+/// Starts the one thread that writes. It ends when nobody will order anything more and nothing is left to do. Should
+/// it end by a panic, it stops the collector.
+pub(super) fn spawn_commit(
+    mut turns: Turns,
     stop: CancellationToken,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
     let runtime = Handle::current();
     let work = move || {
         let _stop = stop.drop_guard();
-        let mut looked = Instant::now();
         loop {
-            let next = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    request = requests.recv() => Some(request),
-                    () = alone.cancelled() => Some(None),
-                    () = tokio::time::sleep(TICK) => None,
-                }
-            });
-            let mut done = match next {
-                Some(Some(first)) => watched.during(|| commit.group(first, || requests.try_recv().ok())),
-                Some(None) => return commit.stop(),
-                None => Ok(()),
-            };
-            if done.is_ok() && looked.elapsed() >= TICK {
-                looked = Instant::now();
-                done = watched.during(|| commit.idle());
-            }
-            if done.is_err() {
-                tracing::warn!("Stopped while store or sinks did not work; the proxies will send it again");
+            let next = runtime.block_on(turns.next());
+            if !turns.work(next) {
                 return;
             }
         }
@@ -144,18 +269,23 @@ fn announce(sinks: &Sinks) {
 }
 
 /// Runs the collector's tasks and ends them in order.
-pub(super) struct Supervisor {
-    pub(super) stop: CancellationToken,
-    pub(super) drain: CancellationToken,
-    pub(super) cut: CancellationToken,
-    pub(super) alone: CancellationToken,
-    pub(super) drain_time: Duration,
-    pub(super) commit: std::thread::JoinHandle<()>,
-    pub(super) watched: Watched,
+pub(crate) struct Supervisor {
+    stop: CancellationToken,
+    drain: CancellationToken,
+    cut: CancellationToken,
+    alone: CancellationToken,
+    drain_time: Duration,
+    watched: Watched,
 }
 
 impl Supervisor {
-    pub(super) async fn run(self, door: Door, service: Service) {
+    /// `commit` gives its end: true, unless it has panicked.
+    pub(crate) async fn run<L: Listen>(
+        self,
+        door: Door<L>,
+        service: Service,
+        commit: impl Future<Output = bool>,
+    ) {
         let (passed, connections) = mpsc::channel(WAITING_CONNECTIONS);
         let mut tasks = JoinSet::new();
         let stop = self.drain.clone();
@@ -188,10 +318,9 @@ impl Supervisor {
             }
         }
         self.alone.cancel();
-        let ended = tokio::task::spawn_blocking(move || self.commit.join());
-        match tokio::time::timeout(LAST_MOMENTS, ended).await {
-            Ok(Ok(Ok(()))) => tracing::info!("Stopped"),
-            Ok(_) => tracing::error!("The commit has panicked"),
+        match tokio::time::timeout(LAST_MOMENTS, commit).await {
+            Ok(true) => tracing::info!("Stopped"),
+            Ok(false) => tracing::error!("The commit has panicked"),
             Err(_) => {
                 tracing::error!("The commit did not end in time; the next start finishes its last group")
             }
@@ -199,9 +328,9 @@ impl Supervisor {
     }
 }
 
-async fn serve(
+async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     service: Service,
-    connections: mpsc::Receiver<io::Result<Connection>>,
+    connections: mpsc::Receiver<io::Result<Connection<S>>>,
     drain: CancellationToken,
 ) {
     let service = ForwardServer::new(service)

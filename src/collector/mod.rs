@@ -21,9 +21,9 @@
 //! connections are cut, answered or not; the commit finishes what it has at hand and notes that nothing is
 //! under way. While store or sinks do not work it gives up instead: what is unanswered comes again.
 
-mod accept;
+pub(crate) mod accept;
 mod alarms;
-mod assembly;
+pub(crate) mod assembly;
 pub(crate) mod commit;
 pub mod deaths;
 pub mod lane;
@@ -41,16 +41,12 @@ pub use accept::MAX_HANDSHAKES;
 pub use commit::Health;
 pub use metrics::Metrics;
 
-use crate::proto::Window;
 use crate::tls;
-use accept::Door;
 use arc_swap::ArcSwap;
-use assembly::{PartsToOpen, Supervisor, spawn_commit};
-use commit::Commit;
+use assembly::{Assembled, Kit, PartsToOpen, spawn_commit};
 use marks::StoreError;
 use registry::Registry;
 use serde::Serialize;
-use service::{Service, Shared};
 use sinks::{Sink, jsonl, udp};
 use std::collections::BTreeSet;
 use std::io;
@@ -58,17 +54,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use stuck::Watched;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The largest payload that is taken, in bytes.
 pub const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
-/// Orders that wait for the commit.
-const WAITING_ORDERS: usize = 1024;
 
 /// Limits of what proxies may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,58 +293,24 @@ pub async fn start(
         state_dir,
         sinks,
         lanes_per_identity: limits.lanes_per_identity,
-        metrics: metrics.clone(),
+        metrics,
         registry: registry.clone(),
-        health: health_in.clone(),
+        health: health_in,
         alone: alone.clone(),
         runtime: Handle::current(),
     };
     let parts =
         tokio::task::spawn_blocking(move || parts.open()).await.map_err(|_| StartError::Runtime)??;
     let mark_store_id = parts.store.id();
-    let (orders, requests) = mpsc::channel(WAITING_ORDERS);
-    let watched = Watched::new(health_in, metrics.clone());
-    let commit = spawn_commit(Commit::new(parts), watched.clone(), requests, alone.clone(), stop.clone())?;
-
     announce(address, &allow);
-    let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let tls = Arc::new(ArcSwap::new(tls));
-    let door = Door {
-        listener,
-        tls: tls.clone(),
-        connections: limits.connections,
-        connections_per_address: limits.connections_per_address,
-        metrics: metrics.clone(),
-        cut: cut.clone(),
-    };
-    let shared = Shared {
-        orders,
-        budget: Arc::new(Semaphore::new(budget_bytes(&limits))),
-        window: Window { batches: limits.window_batches, bytes: limits.window_bytes },
-        limits: session_limits(&limits),
-        mark_store_id,
-        allow,
-        streams_per_identity: limits.streams_per_identity,
-        registry: registry.clone(),
-        metrics,
-        health: health.clone(),
-        drain: drain.clone(),
-        drain_time,
-        cut: cut.clone(),
-        clock: unix_ms,
-    };
-    let supervisor = Supervisor { stop: stop.clone(), drain, cut, alone, drain_time, commit, watched };
-    let supervisor = Some(tokio::spawn(supervisor.run(door, Service::new(Arc::new(shared)))));
+    let kit = Kit { listener, tls: tls.clone(), allow, limits, drain_time, parts, stop: stop.clone(), alone };
+    let Assembled { door, service, turns, supervisor } = kit.assemble();
+    let commit = spawn_commit(turns, stop.clone())?;
+    let ended = async { matches!(tokio::task::spawn_blocking(|| commit.join()).await, Ok(Ok(()))) };
+    let supervisor = Some(tokio::spawn(supervisor.run(door, service, ended)));
     let view = View { address, mark_store_id, started_ms: unix_ms(), registry, health };
     Ok(Running { view, tls, stop, supervisor })
-}
-
-fn session_limits(limits: &Limits) -> session::Limits {
-    session::Limits {
-        lanes: limits.lanes_per_stream,
-        payload_bytes: MAX_PAYLOAD_BYTES,
-        plain_bytes: crate::batch::read::MAX_PLAIN_SIZE,
-    }
 }
 
 fn announce(address: SocketAddr, allow: &BTreeSet<String>) {
@@ -366,12 +325,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         io::ErrorKind::AddrInUse => StartError::PortTaken(address),
         _ => StartError::Listen { address, source },
     })
-}
-
-/// Bytes of orders on their way: the window, and one payload more so that any order fits.
-fn budget_bytes(limits: &Limits) -> usize {
-    let window = usize::try_from(limits.window_bytes).unwrap_or(usize::MAX);
-    window.saturating_add(MAX_PAYLOAD_BYTES as usize).min(Semaphore::MAX_PERMITS)
 }
 
 fn unix_ms() -> u64 {

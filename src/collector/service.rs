@@ -9,6 +9,7 @@ use super::commit::{Health, Request};
 use super::metrics::Metrics;
 use super::registry::{Member, Registry};
 use super::session::{Action, Conditions, Limits, Order, Outcome, Session, Task};
+use crate::clock;
 use crate::lines::limited;
 use crate::proto::forward_server::Forward;
 use crate::proto::{self, ClientMessage, ServerMessage, Window, client_message, server_message::Message};
@@ -193,7 +194,7 @@ impl Driver {
         incoming: Streaming<ClientMessage>,
         answer: mpsc::Sender<Result<ServerMessage, Status>>,
     ) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         let (reply, outcomes) = mpsc::unbounded_channel();
         let session = Session::new(shared.limits, shared.mark_store_id, now);
         let health = shared.health.clone();
@@ -250,7 +251,7 @@ impl Driver {
 
     fn conditions(&self) -> Conditions {
         let stalled = self.health.borrow().stalled.is_some();
-        Conditions { now: Instant::now(), stalled, window: self.shared.share() }
+        Conditions { now: clock::now(), stalled, window: self.shared.share() }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {

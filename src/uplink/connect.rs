@@ -3,11 +3,11 @@
 //! The layers, from below: TCP, [`Counted`] (bytes as they go over the network), TLS, [`Inside`] (gives back
 //! the byte that was read to learn the collector's verdict, and remembers why the connection died), HTTP/2.
 
+use super::machine::{Machine, Socket};
 use super::metrics::Traffic;
 use crate::tls::{self, ClientConfig, ClientStream, Negotiated};
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
@@ -25,10 +24,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many addresses of one name are tried.
 const MAX_ADDRESSES: usize = 8;
-/// Sent bytes that nobody has acknowledged for so long end the connection.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// TCP's own probes, for when HTTP/2 is silent.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// HTTP/2's, also while nothing is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,12 +105,13 @@ pub struct Connection {
 /// # Errors
 /// What failed, in words.
 pub async fn connect(
+    machine: &dyn Machine,
     endpoint: &Uri,
     config: Arc<ClientConfig>,
     traffic: &Traffic,
 ) -> Result<Connection, Error> {
     let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let (socket, at) = dial(&host, endpoint.port_u16().unwrap_or(443)).await?;
+    let (socket, at) = dial(machine, &host, endpoint.port_u16().unwrap_or(443)).await?;
     let socket = Counted { socket, traffic: traffic.clone() };
     let handshake = timeout(CONNECT_TIMEOUT, tls::connect(config, &host, socket)).await;
     let tls::Connected { stream, negotiated } =
@@ -146,41 +142,31 @@ fn explain_tcp(at: &SocketAddr, source: &io::Error) -> String {
 }
 
 /// Looks the name up, as the answer may be another one each time, and tries its addresses in turn.
-async fn dial(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Error> {
+async fn dial(machine: &dyn Machine, host: &str, port: u16) -> Result<(Socket, SocketAddr), Error> {
     let no_address = |reason: String| Error::Name { host: host.to_owned(), reason };
-    let looked_up = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port)));
+    let looked_up = timeout(CONNECT_TIMEOUT, machine.look_up(host, port));
     let addresses = looked_up
         .await
         .map_err(|_| no_address("the name servers do not answer".to_owned()))?
         .map_err(|error| no_address(error.to_string()))?;
-    let connected = dial_any(addresses.take(MAX_ADDRESSES)).await;
+    let connected = dial_any(machine, addresses.into_iter().take(MAX_ADDRESSES)).await;
     connected.unwrap_or_else(|| Err(no_address("the answer is empty".to_owned())))
 }
 
 /// The first address that takes a connection, else the last one's failure; `None` without addresses.
 async fn dial_any(
+    machine: &dyn Machine,
     addresses: impl Iterator<Item = SocketAddr>,
-) -> Option<Result<(TcpStream, SocketAddr), Error>> {
+) -> Option<Result<(Socket, SocketAddr), Error>> {
     let mut last = None;
     for at in addresses {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(at)).await;
-        match connected
-            .unwrap_or_else(|_| Err(timed_out()))
-            .and_then(|socket| set_up(&socket).map(|()| socket))
-        {
+        let connected = timeout(CONNECT_TIMEOUT, machine.connect(at)).await;
+        match connected.unwrap_or_else(|_| Err(timed_out())) {
             Ok(socket) => return Some(Ok((socket, at))),
             Err(source) => last = Some(Err(Error::Tcp { at, source })),
         }
     }
     last
-}
-
-fn set_up(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
-    let probes = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE / 3);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))
 }
 
 /// In TLS 1.3 the collector judges our certificate after our side of the handshake is done. An HTTP/2 server
@@ -198,7 +184,7 @@ where
     Ok(Inside { first, stream, death })
 }
 
-async fn channel(endpoint: &Uri, inside: Inside<Counted<TcpStream>>) -> Result<Channel, BoxError> {
+async fn channel(endpoint: &Uri, inside: Inside<Counted<Socket>>) -> Result<Channel, BoxError> {
     // One channel is one connection: when it is gone, so is the channel, and we connect anew ourselves.
     let once = Mutex::new(Some(TokioIo::new(inside)));
     let connector = tower::service_fn(move |_: Uri| {

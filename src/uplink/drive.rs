@@ -1,15 +1,16 @@
 //! The hands of one [`Session`]: carries messages between it and the stream, and its outputs to the spool.
 
 use super::connect::{Connection, Death};
-use super::link::{age, now_ms};
+use super::link::age;
 use super::rate::Limit;
 use super::session::{End, Facts, Output, Session};
 use super::succession::Signals;
 use super::{Live, Uplink};
+use crate::clock;
 use crate::proto::client_message::Message;
 use crate::proto::forward_client::ForwardClient;
 use crate::proto::{ClientMessage, ServerMessage};
-use crate::spool::{Fetched, LaneId, ReadError, Spool};
+use crate::spool::{Fetched, LaneId, ReadError};
 use crate::tls::Negotiated;
 use bytes::Bytes;
 use http::Uri;
@@ -17,8 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// before we leave one that is no longer configured.
 const LEAVE_TIME: Duration = Duration::from_secs(10);
 
+/// Work on the spool has not come back.
+const CUT_OFF: &str = "work on the spool was cut off";
+
 /// How a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -53,7 +56,7 @@ pub(super) enum Ended {
     Refused(String),
 }
 
-type Fetching = JoinHandle<(LaneId, u64, Result<Fetched, ReadError>)>;
+type Fetching = oneshot::Receiver<(LaneId, u64, Result<Fetched, ReadError>)>;
 
 /// One connection's machinery.
 #[derive(Debug)]
@@ -136,7 +139,7 @@ impl<'a> Drive<'a> {
         let lanes = spool.lanes();
         let current = lanes.iter().find(|lane| lane.current).map(|lane| lane.id);
         let max_rate = uplink.parts.live.load().max_rate;
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             session: Session::new(facts, lanes, now),
             limit: max_rate.and_then(|rate| Limit::new(rate, now)),
@@ -182,7 +185,7 @@ impl<'a> Drive<'a> {
             }
             tokio::select! {
                 message = incoming.message() => match message {
-                    Ok(Some(message)) => self.session.received(message, Instant::now()),
+                    Ok(Some(message)) => self.session.received(message, clock::now()),
                     Ok(None) => return Ended::Failed("the collector ended the stream".to_owned()),
                     Err(status) => return Ended::Failed(explain(&status, death)),
                 },
@@ -201,11 +204,11 @@ impl<'a> Drive<'a> {
                 _ = ticks.tick() => self.tick().await,
                 () = self.signals.turn.cancelled(), if self.waits_for_turn() => self.take_turn().await,
                 () = self.signals.leave.cancelled(), if !self.session.is_leaving() => {
-                    let now = Instant::now();
+                    let now = clock::now();
                     self.session.leave(now + LEAVE_TIME, now);
                 }
                 () = stop.cancelled(), if self.leads && self.drain_until.is_none() => {
-                    let now = Instant::now();
+                    let now = clock::now();
                     self.drain_until = Some(now + self.uplink.parts.drain_time);
                     self.session.lanes(self.uplink.parts.spool.lanes(), now);
                     self.session.finish(now);
@@ -236,7 +239,7 @@ impl<'a> Drive<'a> {
                 return None;
             }
             let (lane, seq) = self.session.wanted()?;
-            self.pause = self.limit.as_mut().and_then(|limit| limit.wait(Instant::now()));
+            self.pause = self.limit.as_mut().and_then(|limit| limit.wait(clock::now()));
             if self.pause.is_some() {
                 return None;
             }
@@ -244,7 +247,8 @@ impl<'a> Drive<'a> {
             match spool.at_hand(lane, seq) {
                 Ok(None) => {
                     let spool = spool.clone();
-                    self.fetching = Some(spawn_blocking(move || (lane, seq, spool.fetch(lane, seq))));
+                    let fetch = move || (lane, seq, spool.fetch(lane, seq));
+                    self.fetching = Some(self.uplink.machine.apart(fetch));
                     return None;
                 }
                 Ok(Some(fetched)) => {
@@ -259,13 +263,13 @@ impl<'a> Drive<'a> {
 
     fn take(&mut self, fetched: Option<(LaneId, u64, Result<Fetched, ReadError>)>) -> Result<(), String> {
         let Some((lane, seq, fetched)) = fetched else {
-            return Err("reading the spool was cut off".to_owned());
+            return Err(CUT_OFF.to_owned());
         };
         let fetched = fetched.map_err(|error| unreadable(&error))?;
         if let (Fetched::Batch(batch), Some(limit)) = (&fetched, &mut self.limit) {
             limit.charge(batch.payload.len());
         }
-        self.session.fetched(lane, seq, fetched, Instant::now());
+        self.session.fetched(lane, seq, fetched, clock::now());
         Ok(())
     }
 
@@ -296,7 +300,7 @@ impl<'a> Drive<'a> {
     }
 
     async fn tick(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         self.session.tick(now);
         let lanes = self.uplink.parts.spool.lanes();
         let current = lanes.iter().find(|lane| lane.current).map(|lane| lane.id);
@@ -338,7 +342,7 @@ impl<'a> Drive<'a> {
 
     async fn heartbeat(&mut self, now: Instant) {
         let oldest = match self.session.first_unsent() {
-            Some((lane, seq)) => waited(&self.uplink.parts.spool, lane, seq).await,
+            Some((lane, seq)) => self.uplink.waited(lane, seq).await,
             None => None,
         };
         self.uplink.show_age(oldest);
@@ -380,12 +384,14 @@ async fn read(fetching: &mut Option<Fetching>) -> Option<(LaneId, u64, Result<Fe
     fetching.as_mut()?.await.ok()
 }
 
-/// How long the batch has waited since its first datagram was received.
-async fn waited(spool: &Spool, lane: LaneId, seq: u64) -> Option<Duration> {
-    let spool = spool.clone();
-    match spawn_blocking(move || spool.fetch(lane, seq)).await.ok()?.ok()? {
-        Fetched::Batch(batch) => Some(age(batch.received, now_ms())),
-        Fetched::Skip(_) | Fetched::Pending => None,
+impl Uplink {
+    /// How long the batch has waited since its first datagram was received.
+    async fn waited(&self, lane: LaneId, seq: u64) -> Option<Duration> {
+        let spool = self.parts.spool.clone();
+        match self.machine.apart(move || spool.fetch(lane, seq)).await.ok()?.ok()? {
+            Fetched::Batch(batch) => Some(age(batch.received, self.machine.unix_ms())),
+            Fetched::Skip(_) | Fetched::Pending => None,
+        }
     }
 }
 

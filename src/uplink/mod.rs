@@ -26,6 +26,7 @@ mod backoff;
 mod connect;
 mod drive;
 mod link;
+mod machine;
 mod metrics;
 mod rate;
 pub mod session;
@@ -35,15 +36,17 @@ mod succession;
 pub use link::{Link, State};
 pub use metrics::{Metrics, Traffic};
 
+use crate::clock;
 use crate::proto::Counters;
 use crate::spool::Spool;
 use crate::tls::ClientConfig;
 use arc_swap::ArcSwap;
 use backoff::Backoff;
 use http::Uri;
+use machine::{Machine, System};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::StoreWatch;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -115,8 +118,13 @@ pub struct Parts {
 /// Sends until `stop`, which says that the spool's writer has ended, and then what is left, for
 /// [`Parts::drain_time`] at most.
 pub async fn run(parts: Parts, stop: CancellationToken) {
+    run_on(Box::new(System), parts, stop).await;
+}
+
+/// As [`run`], on this machine.
+async fn run_on(machine: Box<dyn Machine>, parts: Parts, stop: CancellationToken) {
     let link = parts.link.clone();
-    let uplink = Uplink::new(parts);
+    let uplink = Uplink::new(machine, parts);
     let parts = &uplink.parts;
     let last = parts.drain_time.saturating_add(GOODBYE_TIME);
     let cut = async {
@@ -134,6 +142,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
 /// What outlives a connection.
 #[derive(Debug)]
 struct Uplink {
+    machine: Box<dyn Machine>,
     parts: Parts,
     memory: Mutex<Memory>,
 }
@@ -146,9 +155,9 @@ struct Memory {
 }
 
 impl Uplink {
-    fn new(parts: Parts) -> Self {
-        let memory = Memory { backoff: Backoff::default(), store: StoreWatch::new(Instant::now()) };
-        Self { parts, memory: Mutex::new(memory) }
+    fn new(machine: Box<dyn Machine>, parts: Parts) -> Self {
+        let memory = Memory { backoff: Backoff::default(), store: StoreWatch::new(clock::now()) };
+        Self { machine, parts, memory: Mutex::new(memory) }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -162,7 +171,7 @@ impl Uplink {
             tokio::time::sleep(AGE_INTERVAL).await;
             if self.parts.metrics.connected.get() == 0 {
                 let since = self.parts.spool.usage().oldest_received;
-                let age = since.map(|since| link::age(since, link::now_ms()));
+                let age = since.map(|since| link::age(since, self.machine.unix_ms()));
                 self.show_age(age);
             }
         }

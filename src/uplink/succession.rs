@@ -15,10 +15,11 @@ use super::backoff::Backoff;
 use super::drive::{Drive, Ended};
 use super::link::State;
 use super::{Live, REFUSED_WAIT, Uplink, WORKED_AFTER, connect};
+use crate::clock;
 use http::Uri;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What a connection and whoever keeps it tell each other; each is said once.
@@ -71,7 +72,7 @@ impl Uplink {
             let wait = match ended {
                 Ended::Finished => return,
                 Ended::Left if next.is_some() => Duration::ZERO,
-                Ended::Left => self.memory().backoff.failed(rand::random()),
+                Ended::Left => self.memory().backoff.failed(self.machine.chance()),
                 Ended::Failed(reason) => self.failed(&first.endpoint, reason),
                 Ended::Refused(reason) => {
                     self.alarm(&reason);
@@ -118,7 +119,7 @@ impl Uplink {
                     first.signals.leave.cancel();
                 }
                 ended = course(next.as_mut()) => {
-                    let wait = backoff.failed(rand::random());
+                    let wait = backoff.failed(self.machine.chance());
                     tracing::warn!(?wait, ?ended, "The next connection cannot be made yet; this one goes on");
                     (next, pause) = (None, Some(wait));
                 }
@@ -167,12 +168,13 @@ impl Uplink {
         signals: Signals,
         stop: &CancellationToken,
     ) -> Ended {
-        match connect::connect(&endpoint, live.tls.clone(), &self.parts.metrics.traffic).await {
+        let (machine, traffic) = (self.machine.as_ref(), &self.parts.metrics.traffic);
+        match connect::connect(machine, &endpoint, live.tls.clone(), traffic).await {
             Err(error) => Ended::Failed(error.to_string()),
             Ok(connection) => {
-                let begun = Instant::now();
+                let begun = clock::now();
                 let ended = Drive::run(self, connection, &endpoint, &signals, stop).await;
-                if begun.elapsed() >= WORKED_AFTER {
+                if clock::now().duration_since(begun) >= WORKED_AFTER {
                     self.memory().backoff.worked();
                 }
                 ended
@@ -183,7 +185,7 @@ impl Uplink {
     fn failed(&self, endpoint: &Uri, reason: String) -> Duration {
         let (wait, failures) = {
             let backoff = &mut self.memory().backoff;
-            (backoff.failed(rand::random()), backoff.failures())
+            (backoff.failed(self.machine.chance()), backoff.failures())
         };
         self.parts.metrics.failures.inc();
         tracing::warn!(%endpoint, failures, "No link: {reason}");

@@ -417,9 +417,9 @@ async fn an_endpoint_that_is_no_longer_configured_is_left_when_the_next_one_is_t
 
 /// Until the Welcome, as often as it takes.
 async fn connect_until_welcome(to: &Uri, tls: &Arc<ClientConfig>) -> (Duration, u32, impl Sized + use<>) {
-    let (begun, mut backoff) = (Instant::now(), Backoff::default());
+    let (begun, mut backoff) = (std::time::Instant::now(), Backoff::default());
     loop {
-        if let Ok(connection) = connect::connect(to, tls.clone(), &Traffic::default()).await {
+        if let Ok(connection) = connect::connect(&System, to, tls.clone(), &Traffic::default()).await {
             let (messages, outgoing) = tokio::sync::mpsc::channel(4);
             let hello =
                 proto::Hello { versions: vec![1], instance: vec![7; 16].into(), ..Default::default() };

@@ -1,9 +1,10 @@
 use super::*;
 use crate::collector;
 use crate::tls::issue::{self, Subject};
+use crate::uplink::machine::System;
 use crate::uplink::tests::{Site, endpoint, free_port};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 async fn collector(site: &Site, tls: Arc<tls::ServerConfig>) -> collector::Running {
@@ -15,7 +16,7 @@ async fn collector(site: &Site, tls: Arc<tls::ServerConfig>) -> collector::Runni
 }
 
 async fn refused(endpoint: &Uri, config: Arc<ClientConfig>) -> String {
-    connect(endpoint, config, &Traffic::default()).await.unwrap_err().to_string()
+    connect(&System, endpoint, config, &Traffic::default()).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -23,7 +24,8 @@ async fn a_connection_tells_what_it_agreed_on_and_counts_its_bytes() {
     let site = Site::new();
     let running = collector(&site, site.server_tls()).await;
     let traffic = Traffic::default();
-    let connection = connect(&endpoint(running.address()), site.client_tls(), &traffic).await.unwrap();
+    let connection =
+        connect(&System, &endpoint(running.address()), site.client_tls(), &traffic).await.unwrap();
     assert_eq!(connection.negotiated.version, "1.3");
     assert_eq!(connection.negotiated.key_exchange, "X25519MLKEM768");
     assert_eq!(connection.at.port(), running.address().port());
@@ -114,7 +116,8 @@ async fn a_death_keeps_its_first_cause() {
     let site = Site::new();
     let running = collector(&site, site.server_tls()).await;
     let traffic = Traffic::default();
-    let connection = connect(&endpoint(running.address()), site.client_tls(), &traffic).await.unwrap();
+    let connection =
+        connect(&System, &endpoint(running.address()), site.client_tls(), &traffic).await.unwrap();
     let death = connection.death.clone();
     let inside: Inside<TcpStream> = {
         let socket = TcpStream::connect(running.address()).await.unwrap();
@@ -136,7 +139,7 @@ async fn a_server_certificate_serves_an_address_too() {
     issue::issue(&site.path(""), &subject, &site.path("")).unwrap();
     let running = collector(&site, tls::load_server(&site.files("by-address")).unwrap()).await;
     let numeric: Uri = format!("https://127.0.0.1:{}", running.address().port()).parse().unwrap();
-    connect(&numeric, site.client_tls(), &Traffic::default()).await.unwrap();
+    connect(&System, &numeric, site.client_tls(), &Traffic::default()).await.unwrap();
     running.stop().await;
 }
 
@@ -145,9 +148,9 @@ async fn every_address_of_a_name_is_tried() {
     let (one, other) = (free_port().await, free_port().await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let there = listener.local_addr().unwrap();
-    let (_, at) = dial_any([one, other, there].into_iter()).await.unwrap().unwrap();
+    let (_, at) = dial_any(&System, [one, other, there].into_iter()).await.unwrap().unwrap();
     assert_eq!(at, there);
-    let failed = dial_any([one, other].into_iter()).await.unwrap().unwrap_err();
+    let failed = dial_any(&System, [one, other].into_iter()).await.unwrap().unwrap_err();
     assert_eq!(failed.to_string(), format!("nothing listens at {other}"), "the last one's failure");
-    assert!(dial_any([].into_iter()).await.is_none());
+    assert!(dial_any(&System, [].into_iter()).await.is_none());
 }

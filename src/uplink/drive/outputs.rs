@@ -1,12 +1,12 @@
 //! What a session's outputs mean for the spool, the metrics and the log.
 
-use super::{Drive, unreadable, waited};
+use super::{CUT_OFF, Drive, unreadable};
+use crate::clock;
 use crate::uplink::link::State;
 use crate::uplink::session::{Acked, Note, Output, Rejection};
 use crate::uplink::store::Verdict;
 use bytes::Bytes;
-use std::time::{Duration, Instant};
-use tokio::task::spawn_blocking;
+use std::time::Duration;
 
 /// With so many lanes there is none made for that.
 const MAX_LANES_FOR_FRESH: usize = 16;
@@ -35,7 +35,7 @@ impl Drive<'_> {
     async fn judge_store(&mut self, id: Bytes) -> Result<(), String> {
         let spool = self.uplink.parts.spool.clone();
         let known = spool.mark_store_id();
-        let verdict = self.uplink.memory().store.judge(&known, &id, Instant::now());
+        let verdict = self.uplink.memory().store.judge(&known, &id, clock::now());
         match verdict {
             Verdict::Ours | Verdict::First => {}
             Verdict::Refused(wait) => {
@@ -52,10 +52,10 @@ impl Drive<'_> {
                 .alarm("Another mark store was taken for good: what was unacked may be at both collectors"),
         }
         if verdict != Verdict::Ours {
-            let kept = spawn_blocking(move || spool.set_mark_store_id(&id)).await;
-            kept.map_err(|error| error.to_string())?.map_err(|error| format!("the spool's disk: {error}"))?;
+            let kept = self.uplink.machine.apart(move || spool.set_mark_store_id(&id)).await;
+            kept.map_err(|_| CUT_OFF)?.map_err(|error| format!("the spool's disk: {error}"))?;
         }
-        self.uplink.memory().store.seen(Instant::now());
+        self.uplink.memory().store.seen(clock::now());
         self.uplink.parts.metrics.connections.inc();
         tracing::info!(endpoint = %self.endpoint, "The collector has welcomed us");
         self.signals.is_welcome.cancel();
@@ -83,11 +83,11 @@ impl Drive<'_> {
             link.last_error = None;
         });
         self.give_fresh_batches_a_lane().await;
-        let (spool, now) = (&self.uplink.parts.spool, Instant::now());
+        let (spool, now) = (&self.uplink.parts.spool, clock::now());
         self.session.refresh(spool.lanes(), spool.rejects_in_a_row(), now);
         self.session.store_taken(now);
         let age = self.uplink.parts.live.load().max_connection_age;
-        self.old_at = now.checked_add(spread(age, rand::random()));
+        self.old_at = now.checked_add(spread(age, self.uplink.machine.chance()));
     }
 
     async fn give_fresh_batches_a_lane(&mut self) {
@@ -96,7 +96,7 @@ impl Drive<'_> {
         let lanes = spool.lanes();
         let behind = lanes.iter().find(|lane| lane.current && lane.acked_seq + 1 < lane.next_seq);
         let Some(lane) = behind.filter(|_| lanes.len() < MAX_LANES_FOR_FRESH) else { return };
-        if waited(spool, lane.id, lane.acked_seq + 1).await.is_some_and(|age| age >= fresh_after) {
+        if self.uplink.waited(lane.id, lane.acked_seq + 1).await.is_some_and(|age| age >= fresh_after) {
             tracing::info!("Fresh batches get a lane of their own, the backlog goes beside it");
             spool.new_lane();
         }
@@ -107,7 +107,7 @@ impl Drive<'_> {
         let spool = self.uplink.parts.spool.clone();
         let Acked { lane, seq, .. } = acked;
         let committed = if spool.must_look_up(lane, seq) {
-            spawn_blocking(move || spool.acked(lane, seq)).await.unwrap_or_default()
+            self.uplink.machine.apart(move || spool.acked(lane, seq)).await.unwrap_or_default()
         } else {
             spool.acked(lane, seq)
         };
@@ -127,8 +127,8 @@ impl Drive<'_> {
             "The collector refused a batch; it goes to quarantine");
         self.uplink.parts.metrics.rejected_batches.inc();
         let spool = self.uplink.parts.spool.clone();
-        let kept = spawn_blocking(move || spool.reject(lane, seq)).await;
-        kept.map_err(|error| error.to_string())?.map(|_| ()).map_err(|error| unreadable(&error))
+        let kept = self.uplink.machine.apart(move || spool.reject(lane, seq)).await;
+        kept.map_err(|_| CUT_OFF)?.map(|_| ()).map_err(|error| unreadable(&error))
     }
 
     fn note(&mut self, note: Note) {
