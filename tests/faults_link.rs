@@ -12,18 +12,19 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use flowproxy::proto::Window;
 use support::datagrams::numbered;
 use support::probes::{Namespace, missing};
 use support::process::run_tool;
 use support::relay::Relay;
 use support::rig::{End, Rig, data_records};
-use support::{Numbers, loopback_socket, note, skipped, wait_until};
+use support::silent::Silent;
+use support::{Numbers, loopback_socket, note, skipped, wait_until, wait_with};
 
 const LISTEN: &str = "udp = [\"127.0.0.1:0\"]";
 const COMMITTED: &str = "flowproxy_records_committed_total";
@@ -56,13 +57,6 @@ fn stop(proxy: End, collector: End) {
     assert!(collector.process.terminate().success(), "the collector ends cleanly");
 }
 
-/// Where the rig's collector listens.
-fn collector_address(rig: &Rig) -> SocketAddr {
-    let endpoint = rig.endpoint();
-    let (_, port) = endpoint.rsplit_once(':').expect("a port");
-    SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")))
-}
-
 fn alarm(proxy: &End) -> String {
     proxy.status()["link"]["alarm"].as_str().unwrap_or_default().to_owned()
 }
@@ -72,14 +66,53 @@ fn alarm_at_collector(collector: &End) -> String {
     collector.status()["proxies"][0]["alarm"].as_str().unwrap_or_default().to_owned()
 }
 
+/// It lives and takes batches: after 60 s without any word of it while batches wait it is left and tried again, and no
+/// more than its window is ever sent to it. Its successor gets everything once.
+#[test]
+fn row_20_a_collector_that_never_acks_is_left_and_its_window_holds() {
+    const WINDOW: Window = Window { batches: 8, bytes: 1 << 20 };
+    /// The watchdog's is 60 s.
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let rig = Rig::new();
+    let (collector, proxy) = (rig.jsonl_collector(), rig.proxy());
+    send(&proxy, 1, 401);
+    proxy.wait_metric(COMMITTED, 400);
+    assert!(collector.process.terminate().success());
+    let silent = Silent::start(&rig, WINDOW);
+    let mut next = 401;
+    // More batches than its window takes.
+    while proxy.metric("flowproxy_spool_written_batches_total") < 40 {
+        send(&proxy, next, next + 100);
+        next += 100;
+        proxy.wait_metric("flowproxy_spool_written_records_total", u64::from(next) - 1);
+    }
+    wait_until("a full window", || silent.batches() == WINDOW.batches as usize);
+    let failures = proxy.metric(FAILURES);
+    wait_with(PATIENCE, "the end of the wait for an ack", || {
+        assert!(silent.batches() <= silent.streams() * WINDOW.batches as usize, "the window holds");
+        assert!(proxy.metric("flowproxy_uplink_in_flight_batches") <= WINDOW.batches.into());
+        (proxy.metric(FAILURES) > failures).then_some(())
+    });
+    let log = proxy.process.log();
+    assert!(log.contains("batches waited for their ack"), "{log}");
+    wait_until("another connection", || silent.streams() == 2);
+    wait_until("its window's batches again", || silent.batches() == 2 * WINDOW.batches as usize);
+    assert_eq!(proxy.metric(COMMITTED), 400, "nothing is taken for an ack");
+    drop(silent);
+    let collector = rig.jsonl_collector();
+    assert_each_once(&rig, &proxy, next - 1);
+    assert_eq!(collector.metric(DUPLICATES), 0);
+    proxy.assert_ledger();
+    stop(proxy, collector);
+}
+
 /// A relay that swallows everything is a collector that says nothing at all: HTTP/2's own question, every 10 s, is
-/// not answered within 10 s. That a collector which answers it but acks nothing is left after 60 s is in the
-/// session's tests.
+/// not answered within 10 s.
 #[test]
 fn row_20_a_collector_that_falls_silent_is_left_and_nothing_is_lost() {
     let rig = Rig::new();
     let collector = rig.jsonl_collector();
-    let relay = Relay::start(collector_address(&rig));
+    let relay = Relay::start(rig.collector_address());
     let proxy = rig.proxy_to(LISTEN, &relay.endpoint());
     send(&proxy, 1, 401);
     proxy.wait_metric(COMMITTED, 400);
@@ -105,7 +138,7 @@ fn row_21_half_open_connection_closes_in_40_s() {
         let (collector, proxy) = (rig.jsonl_collector(), rig.proxy());
         send(&proxy, 1, 401);
         proxy.wait_metric(COMMITTED, 400);
-        let port = collector_address(&rig).port();
+        let port = rig.collector_address().port();
         let rules = format!(
             "table ip drops {{ chain input {{ type filter hook input priority 0; tcp dport {port} drop; tcp sport {port} drop; }}; }}"
         );
@@ -191,7 +224,7 @@ fn row_04_24_each_record_once_over_a_link_that_delays_and_breaks() {
     note(&format!("FLOWPROXY_LINK_SEED={seed}"));
     let rig = Rig::new();
     let collector = rig.jsonl_collector();
-    let relay = Relay::start(collector_address(&rig));
+    let relay = Relay::start(rig.collector_address());
     let proxy = rig.proxy_to(LISTEN, &relay.endpoint());
     let mut numbers = Numbers::from_seed(seed);
     let mut next = 1;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,34 +27,53 @@ pub fn numbered(number: u32) -> Vec<u8> {
     ipfix(number, 5, &[set(2, &template), set(256, &record)])
 }
 
-/// Sends numbered records until it is stopped: about 800 in a second, 1 MB.
+/// Sends numbered records from one socket until it is stopped: about 800 in a second, 1 MB.
 pub struct Load {
     stop: Arc<AtomicBool>,
     next: Arc<AtomicU32>,
+    /// Where to; nowhere while it pauses.
+    target: Arc<Mutex<Option<SocketAddr>>>,
     thread: Option<JoinHandle<u32>>,
 }
 
 impl Load {
     /// Begins with the number `from`.
     pub fn start(to: SocketAddr, from: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, told) = (stop.clone(), Arc::new(AtomicU32::new(from)));
-        let reached = told.clone();
-        let thread = std::thread::spawn(move || {
+        let mut load = Self {
+            stop: Arc::default(),
+            next: Arc::new(AtomicU32::new(from)),
+            target: Arc::new(Mutex::new(Some(to))),
+            thread: None,
+        };
+        let (stop, told, target) = (load.stop.clone(), load.next.clone(), load.target.clone());
+        load.thread = Some(std::thread::spawn(move || {
             let socket = loopback_socket();
             let mut next = from;
-            while !stopped.load(Ordering::Relaxed) {
-                for _ in 0..4 {
-                    // Nobody may listen any more.
-                    let _ = socket.send_to(&numbered(next), to);
-                    next += 1;
-                    told.store(next, Ordering::Relaxed);
+            while !stop.load(Ordering::Relaxed) {
+                // A pause waits for what is being sent.
+                if let Some(to) = *target.lock().expect("a target") {
+                    for _ in 0..4 {
+                        // Nobody may listen any more.
+                        let _ = socket.send_to(&numbered(next), to);
+                        next += 1;
+                        told.store(next, Ordering::Relaxed);
+                    }
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
             next
-        });
-        Self { stop, next: reached, thread: Some(thread) }
+        }));
+        load
+    }
+
+    /// Nothing is sent after this, until it is aimed again.
+    pub fn pause(&self) {
+        *self.target.lock().expect("a target") = None;
+    }
+
+    /// Goes on to this address, from the same socket.
+    pub fn aim(&self, to: SocketAddr) {
+        *self.target.lock().expect("a target") = Some(to);
     }
 
     /// The number that comes next, now.

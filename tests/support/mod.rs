@@ -17,6 +17,7 @@ pub mod probes;
 pub mod process;
 pub mod relay;
 pub mod rig;
+pub mod silent;
 
 use std::io::Write;
 use std::net::UdpSocket;
@@ -26,13 +27,18 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` gives a value; fails the test with `what` if none comes.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    wait_with(PATIENCE, what, probe)
+}
+
+/// The same for what takes longer by itself.
+pub fn wait_with<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

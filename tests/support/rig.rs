@@ -1,6 +1,7 @@
 //! The rig: a temporary folder with a CA, a proxy and a collector as real processes, and the records that
 //! come out of the far end.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,11 @@ impl Rig {
     /// Where the collector is reached.
     pub fn endpoint(&self) -> String {
         format!("https://localhost:{}", self.collector_port)
+    }
+
+    /// The same as an address.
+    pub fn collector_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.collector_port))
     }
 
     /// Starts a collector with these sinks (TOML tables) and waits until it is healthy.
@@ -97,7 +103,7 @@ impl Rig {
     }
 
     /// The same with variables of its environment set.
-    pub fn start_with(&self, command: &str, file: &str, config: &str, environment: &[(&str, &Path)]) -> End {
+    pub fn start_with(&self, command: &str, file: &str, config: &str, environment: &[(&str, &OsStr)]) -> End {
         let path = self.path(file);
         std::fs::write(&path, config).expect("config file");
         // A config of another name is another process, with a log of its own.
