@@ -52,6 +52,10 @@ pub mod batch;
 pub mod capture;
 pub mod ingest;
 pub mod keeper;
+#[cfg(test)]
+#[path = "../tests/support/ledger.rs"]
+#[allow(dead_code, missing_docs, reason = "tests of whole processes use the rest of it")]
+mod ledger_equations;
 pub mod shard;
 
 pub mod spool;

@@ -123,7 +123,7 @@ pub struct Ingest {
     pub raw_accepted: Counter,
     /// Raw datagrams in the open batches now.
     pub raw_open: Gauge,
-    /// Raw datagrams lost before they were numbered, by [`Ingest::DROPPED`].
+    /// Raw datagrams lost before they were numbered, by [`Ingest::RAW_DROPPED`].
     pub raw_dropped: Labelled,
     /// Raw datagrams in batches that the spool's queue has taken.
     pub raw_batched: Counter,
@@ -188,8 +188,12 @@ impl Ingest {
     pub const TEMPLATE_SOURCES: [&str; 3] = ["heard", "restored", "provisional"];
     /// What sequence numbers count: labels of [`crate::wire::Unit`].
     pub const UNITS: [&str; 4] = ["flows", "datagrams", "records", "samples"];
-    /// Why records and raw datagrams are lost before they have a number.
-    pub const DROPPED: [&str; 2] = ["queue_full", Self::PANIC];
+    /// The spool's queue was full: in [`Ingest::DROPPED`] and [`Ingest::RAW_DROPPED`].
+    pub const QUEUE_FULL: &str = "queue_full";
+    /// Why records are lost before they have a number.
+    pub const DROPPED: [&str; 2] = [Self::QUEUE_FULL, Self::PANIC];
+    /// Why raw datagrams are: nothing of them is read, and so nothing can panic.
+    pub const RAW_DROPPED: [&str; 1] = [Self::QUEUE_FULL];
     /// What closed a batch.
     pub const CLOSED: [&str; 4] = ["records", "bytes", "age", "end"];
     /// What became of a template withdrawal.
@@ -227,7 +231,7 @@ impl Ingest {
             samples_dropped_by_exporter: Counter::default(),
             raw_accepted: Counter::default(),
             raw_open: Gauge::default(),
-            raw_dropped: Labelled::new("reason", &Self::DROPPED),
+            raw_dropped: Labelled::new("reason", &Self::RAW_DROPPED),
             raw_batched: Counter::default(),
             batches_sealed: Labelled::new("by", &Self::CLOSED),
             batch_plain_bytes: Counter::default(),

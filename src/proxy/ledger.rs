@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Each term is counted where it happens and none is a difference; they are read one after the other, so that they add
-//! up only while nothing comes. From the spool's queue on records and raw datagrams are counted together. What sequence
-//! numbers say is an estimate and in no sum.
+//! up only while nothing comes. Each number in the JSON is one counter's, so that a counter that does not count is a
+//! number that is missing in a sum. From the spool's queue on records and raw datagrams are counted together. What
+//! sequence numbers say is an estimate and in no sum.
 
 use super::exporters;
 use super::status::Counters;
@@ -69,7 +70,10 @@ fn total(counters: &Counters) -> Value {
             "dropped": spool.dropped_records.all(),
             "numbered": spool.numbered_records.get(),
             "recovered": spool.recovered_records.get(),
-            "committed": uplink.committed_records.get() + uplink.committed_raw.get(),
+            "committed": {
+                "records": uplink.committed_records.get(),
+                "raw_datagrams": uplink.committed_raw.get(),
+            },
             "found_committed": spool.found_committed_records.get(),
             "skipped": spool.skipped_records.all(),
             "unacked": spool.unacked_records.get(),
@@ -181,7 +185,7 @@ fn row(address: Option<IpAddr>, totals: &Totals, tally: &ExporterTally) -> Value
             "undecoded": sets.undecoded,
             "unknown_samples": sets.unknown,
         },
-        "records": totals.records + totals.options,
+        "records": { "data": totals.records, "options": totals.options },
         "raw_datagrams": totals.raw,
         "dropped": { "queue_full": totals.dropped, "in_spool": tally.dropped },
         "numbered": tally.batched,
@@ -201,6 +205,12 @@ fn by_unit(numbers: &ByUnit) -> Value {
     let named = Ingest::UNITS.into_iter().zip(numbers).filter(|(_, number)| **number > 0);
     let map: Map<String, Value> = named.map(|(unit, number)| (unit.to_owned(), (*number).into())).collect();
     map.into()
+}
+
+/// The ledger of a part of a proxy, for the part's own tests.
+#[cfg(test)]
+pub(crate) fn of_parts(ingest: &Ingest, spool: &crate::spool::Metrics, rows: Vec<ExporterRow>) -> Value {
+    json(&Counters { ingest: ingest.clone(), spool: spool.clone(), ..Counters::default() }, rows)
 }
 
 #[cfg(test)]

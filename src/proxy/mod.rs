@@ -21,6 +21,9 @@ mod ledger;
 mod status;
 mod tcp;
 
+#[cfg(test)]
+pub(crate) use ledger::of_parts as ledger_of_parts;
+
 use crate::admin::{self, LastReload, Subject};
 use crate::config::{self, Faults};
 use crate::metrics::Ingest;

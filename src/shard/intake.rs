@@ -337,7 +337,7 @@ impl Intake {
         match self.queue.try_send(sealed) {
             Ok(()) => drop(batched.inc_by(records)),
             Err(sealed) => {
-                dropped.add("queue_full", records);
+                dropped.add(Ingest::QUEUE_FULL, records);
                 self.senders.dropped(&sealed.shares);
             }
         }

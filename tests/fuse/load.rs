@@ -105,7 +105,8 @@ pub fn feed(proxy: &End, numbers: std::ops::RangeInclusive<u32>) {
     proxy.feed(&loopback_socket(), proxy.udp(), &datagrams);
 }
 
-/// Waits until nothing is left in the spool but the running lane, all of it acked.
+/// Waits until nothing is left in the spool but the running lane, all of it acked; then the ledger adds up. To be asked
+/// when nothing comes in.
 pub fn wait_drained(proxy: &End) {
     let mut status = serde_json::Value::Null;
     wait_until("all that is in the spool to be acked", || {
@@ -114,6 +115,7 @@ pub fn wait_drained(proxy: &End) {
         spool["batches"] == 0 && spool["lanes"].as_array().is_some_and(|lanes| lanes.len() == 1)
     });
     assert_eq!(status["spool"]["lanes"][0]["current"], true, "{status}");
+    proxy.assert_ledger();
 }
 
 /// The proxy's config with its spool on the disk: small segments, many batches and no long wait for them.

@@ -113,11 +113,16 @@ impl Rig {
         End { process: Process::start(&mut program, &log) }
     }
 
-    /// All that the far end has written, in order: rotated files first, then the live one.
+    /// All that the far end has written, in order: rotated files first, then the live one. Read once more if one was
+    /// rotated meanwhile: it would be there twice, or not at all.
     pub fn text(&self) -> String {
-        let mut files = files_in(&self.path("out"), "flows-");
-        files.push(self.path("out/flows.jsonl"));
-        files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
+        let rotated = || files_in(&self.path("out"), "flows-");
+        wait_for("a moment without a rotation", || {
+            let before = rotated();
+            let files = before.iter().cloned().chain([self.path("out/flows.jsonl")]);
+            let text = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+            (rotated() == before).then_some(text)
+        })
     }
 
     /// The same as records. A last line that is still being written is left out.

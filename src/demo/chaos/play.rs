@@ -353,10 +353,10 @@ impl Play {
 /// Whether all that the proxy has taken in is acked, and no lane of an earlier start is left.
 fn is_delivered(status: &Value) -> bool {
     let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64);
-    let dropped = status.pointer("/ledger/records/dropped").and_then(Value::as_object);
+    let dropped = status.pointer("/ledger/total/records/dropped").and_then(Value::as_object);
     let dropped: u64 = dropped.into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
-    let decoded = number("/ledger/records/decoded");
-    let batched = number("/ledger/records/batched").map(|batched| batched + dropped);
+    let decoded = number("/ledger/total/records/decoded");
+    let batched = number("/ledger/total/records/batched").map(|batched| batched + dropped);
     let lanes = status.pointer("/spool/lanes").and_then(Value::as_array).map(Vec::len);
     decoded == batched && number("/spool/batches") == Some(0) && lanes == Some(1)
 }
@@ -370,7 +370,9 @@ mod tests {
     fn delivered_is_what_is_acked_to_the_last_lane() {
         let status = |batched: u64, batches: u64, lanes: &[u8]| {
             json!({
-                "ledger": { "records": { "decoded": 10, "batched": batched, "dropped": { "disk": 1, "other": 2 } } },
+                "ledger": { "total": {
+                    "records": { "decoded": 10, "batched": batched, "dropped": { "disk": 1, "other": 2 } },
+                } },
                 "spool": { "batches": batches, "lanes": lanes },
             })
         };

@@ -369,3 +369,27 @@ fn too_large_a_batch_is_counted() {
     assert_eq!(running.metrics.dropped_records.get(Metrics::TOO_LARGE), 7);
     assert_holds(&running.spool, &running.lane(), &[sealed(8, 3 << 20), sealed(9, 3 << 20)]);
 }
+
+#[test]
+fn what_no_frame_can_hold_is_counted_and_costs_nothing_else() {
+    let dir = folder();
+    let running = Running::start(settings(dir.path()));
+    let ingest = crate::metrics::Ingest::new();
+    let batches = [sealed(1, 100), sealed(2, frame::MAX_FRAME_BYTES), sealed(3, 100)];
+    for batch in &batches {
+        ingest.count_decoded([u64::from(batch.records), 0, 0, 0, 0]);
+        ingest.records_batched.inc_by(u64::from(batch.records));
+    }
+    running.send(&batches);
+    until(|| running.lane().next_seq == 3);
+    let heard = |batch: &Sealed| {
+        let totals = crate::shard::Totals { records: u64::from(batch.records), ..Default::default() };
+        let address = Some(batch.shares[0].exporter.address);
+        crate::shard::ExporterRow { address, port: 2055, totals, senders: Vec::new() }
+    };
+    let rows = batches.iter().map(heard).collect();
+    let ledger = crate::proxy::ledger_of_parts(&ingest, &running.metrics, rows);
+    let needed = ["/total/spool/dropped/too_large", "/exporters/dropped/in_spool"];
+    crate::ledger_equations::assert_needed(&ledger, &needed);
+    assert_eq!(ledger["total"]["spool"]["dropped"]["too_large"], 2);
+}
