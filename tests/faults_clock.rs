@@ -56,6 +56,7 @@ fn assert_each_once(rig: &Rig, proxy: &End, count: u32) -> Vec<Value> {
         *seen.entry(number(record)).or_insert(0) += 1;
     }
     assert_eq!(seen, (1..=count).map(|number| (number.into(), 1)).collect());
+    proxy.assert_ledger();
     records
 }
 

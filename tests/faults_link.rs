@@ -53,6 +53,7 @@ fn assert_each_once(rig: &Rig, proxy: &End, count: u32) {
 }
 
 fn stop(proxy: End, collector: End) {
+    proxy.assert_ledger();
     assert!(proxy.process.terminate().success(), "the proxy ends cleanly");
     assert!(collector.process.terminate().success(), "the collector ends cleanly");
 }
