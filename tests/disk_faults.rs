@@ -206,6 +206,31 @@ fn row_17_read_only() {
     failing_for_good(|faults| faults.read_only = true);
 }
 
+/// Before the first batch ever goes, the name of the collector's store must be on the disk: a proxy that could not tell it
+/// from another later might send twice. It is told what the link waits for, and that goes by itself.
+#[test]
+fn row_17_a_disk_that_fails_before_the_first_connection() {
+    let rig = Rig::new();
+    let Some(disk) = disk(&rig, "a disk that fails before the first connection") else { return };
+    let proxy = proxy(&rig);
+    feed(&proxy, 1..=50);
+    proxy.wait_metric(WRITTEN, 50);
+    wait_until("a clean disk", || disk.is_clean());
+    disk.set(|faults| (faults.failing_syncs, faults.writes_fail) = (u32::MAX, true));
+    let collector = rig.jsonl_collector();
+    let told = "does not take the name of the collector's store";
+    wait_until("the reason in /status", || proxy.status()["link"].to_string().contains(told));
+    let log = proxy.process.log();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains(told)), "{log}");
+    assert_eq!((proxy.metric(COMMITTED), proxy.metric("flowproxy_uplink_sent_batches_total")), (0, 0));
+    disk.set(|faults| *faults = Faults::default());
+    proxy.wait_metric(COMMITTED, 50);
+    wait_drained(&proxy);
+    assert_balance(&at_far_end(&rig), 1..=50, "lost or twice");
+    assert!(proxy.process.terminate().success());
+    assert!(collector.process.terminate().success());
+}
+
 /// Resident memory of a process, in bytes.
 fn resident_bytes(end: &End) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", end.process.pid())).expect("a process");
@@ -247,8 +272,17 @@ fn row_18_stalled_disk_stops_no_reader() {
         assert!(grown < MOST_BYTES, "{grown} bytes more than before, after {last} records");
         assert!(last < 1_000_000, "nothing is dropped, and {grown} bytes more are taken");
     }
+    // Who sends it flow is told by then, and that it goes on by itself.
+    wait_ready(&proxy, false);
+    let (_, why) = proxy.get("/readyz");
+    assert!(why.contains("has not answered"), "{why}");
+    proxy.wait_metric("flowproxy_spool_stalled", 1);
+    assert!(proxy.process.log().contains("No batch can be written"), "{}", proxy.process.log());
     assert_eq!(proxy.get("/healthz").0, 200);
     drop(stall);
+    wait_ready(&proxy, true);
+    wait_until("no stall", || proxy.metric("flowproxy_spool_stalled") == 0);
+    assert!(proxy.process.log().contains("answers again"), "{}", proxy.process.log());
     wait_until("the spool's queue to be empty", || {
         proxy.metric(WRITTEN) + proxy.metric("flowproxy_records_dropped_total") == u64::from(last)
     });

@@ -159,6 +159,34 @@ fn a_key_of_another_certificate_is_refused() {
     assert!(said.contains("collector.key"), "{said}");
 }
 
+/// Files that cannot be used are told all at once: at a start of either end, and at a reload.
+#[test]
+fn every_fault_of_the_certificates_is_told_at_once() {
+    let rig = Rig::new();
+    let broken = |config: &str| config.replace("certs/ca.pem", "no-ca.pem").replace(".key\"", ".no-key\"");
+    let good = rig.proxy_config("udp = [\"127.0.0.1:0\"]", &rig.endpoint());
+    let starts = [
+        rig.start("run", "broken-proxy.toml", &broken(&good)),
+        rig.start("collect", "broken-collector.toml", &broken(&rig.collector_config("[sink.null]\n"))),
+    ];
+    for start in starts {
+        let (code, said) = refused(start);
+        assert_eq!(code, EX_CONFIG, "{said}");
+        assert!(said.contains("no-ca.pem") && said.contains(".no-key"), "{said}");
+    }
+    let (collector, proxy) = (rig.collector("[sink.null]\n"), rig.proxy());
+    for (end, file) in [(&collector, "collector.toml"), (&proxy, "proxy.toml")] {
+        let config = std::fs::read_to_string(rig.path(file)).unwrap();
+        std::fs::write(rig.path(file), broken(&config)).unwrap();
+        end.process.signal("HUP");
+        let fault = || end.status()["reload"].to_string();
+        wait_until("both files in /status", || fault().contains("no-ca.pem") && fault().contains(".no-key"));
+        assert!(end.process.log().contains("no-ca.pem"), "{}", end.process.log());
+    }
+    assert!(proxy.process.terminate().success());
+    assert!(collector.process.terminate().success());
+}
+
 #[test]
 fn every_fault_of_a_config_is_told_at_once() {
     let rig = Rig::new();

@@ -301,6 +301,42 @@ fn a_store_that_cannot_be_read_is_no_reason_not_to_start() {
     assert_eq!(rig.proxy().metric("flowproxy_templates_restored_total"), 1);
 }
 
+/// A folder that comes late, as of a disk that is mounted after the start: what was in it serves from the next start on.
+#[test]
+fn a_store_that_comes_late_is_kept_and_put_back_at_the_next_start() {
+    let rig = Rig::new();
+    let config = rig.proxy_config("udp = [\"127.0.0.1:0\"]", &rig.endpoint());
+    let config = format!("{config}\n[state]\ndir = \"mounted/state\"\n");
+    let start = || {
+        let end = rig.start("run", "proxy.toml", &config);
+        end.wait_healthy();
+        end
+    };
+    std::fs::create_dir(rig.path("mounted")).unwrap();
+    let [mut early, mut late] = std::array::from_fn(|_| Exporting::new(loopback_socket(), [OCTETS, PACKETS]));
+    let proxy = start();
+    early.tell(proxy.udp());
+    kill_once_kept(proxy, 1);
+
+    // Not mounted, and a file where it should be.
+    let (mounted, away) = (rig.path("mounted"), rig.path("away"));
+    std::fs::rename(&mounted, &away).unwrap();
+    std::fs::write(&mounted, "no folder").unwrap();
+    let proxy = start();
+    assert!(proxy.process.log().contains("starting without it"), "{}", proxy.process.log());
+    assert_eq!(proxy.status()["state"]["writable"], false);
+    late.tell(proxy.udp());
+    proxy.wait_metric("flowproxy_state_write_failures_total", 1);
+    std::fs::remove_file(&mounted).unwrap();
+    std::fs::rename(&away, &mounted).unwrap();
+    proxy.wait_metric("flowproxy_state_written_domains_total", 1);
+    let log = proxy.process.log();
+    assert!(log.contains("it is put back at the next start domains=1"), "{log}");
+    assert_eq!(proxy.metric("flowproxy_templates_restored_total"), 0);
+    proxy.process.kill();
+    assert_eq!(start().metric("flowproxy_templates_restored_total"), 2);
+}
+
 #[test]
 fn a_second_process_on_the_same_state_is_refused() {
     let (rig, other) = (Rig::new(), Rig::new());

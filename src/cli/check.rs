@@ -6,12 +6,32 @@ use crate::keeper;
 use crate::tls;
 use std::path::Path;
 
+/// What is wrong with the certificates and the key that a config names, whatever else is wrong with it.
+fn unusable(file: &Path) -> Vec<tls::Error> {
+    let (role, named) = config::tls_named(file);
+    let end = if role == Role::Proxy { tls::End::Client } else { tls::End::Server };
+    tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref())
+}
+
+/// Where `run` and `collect` meet the first fault of a config, or of the files that it names: all of them.
+pub(super) fn all_of(file: &Path, first: Failure) -> Failure {
+    let of_config = match &first {
+        Failure::Config(faults) => Some(faults.to_string()),
+        Failure::Tls(_) => None,
+        _ => return first,
+    };
+    let unusable = unusable(file);
+    if unusable.is_empty() {
+        return first;
+    }
+    let told: Vec<_> = of_config.into_iter().chain(unusable.iter().map(ToString::to_string)).collect();
+    Failure::Refused(told.join("\n"))
+}
+
 /// Everything that is wrong, or in a few lines what would run.
 pub fn check(file: &Path) -> Result<String, Failure> {
     let config = config::either(file);
-    let (role, named) = config::tls_named(file);
-    let end = if role == Role::Proxy { tls::End::Client } else { tls::End::Server };
-    let unusable = tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref());
+    let unusable = unusable(file);
     let config = match config {
         Ok(config) if unusable.is_empty() => config,
         config => {

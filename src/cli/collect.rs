@@ -1,7 +1,7 @@
 //! `flowproxy collect`: the collector and its admin port, until a signal ends them.
 
 use super::signals::{Signals, Wish};
-use super::{Failure, logging};
+use super::{Failure, check, logging};
 use crate::admin::{self, LastReload, Subject};
 use crate::collector::sinks::{self, Sink};
 use crate::collector::{self, Metrics, View};
@@ -19,7 +19,8 @@ const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
 /// Runs it. Batches go also to `others`.
 pub fn collect(file: &Path, flags: &logging::Flags, others: Vec<Box<dyn Sink>>) -> Result<(), Failure> {
-    let config = config::collector(file).map_err(|faults| Failure::config(file, Role::Collector, faults))?;
+    let refused = |faults| check::all_of(file, Failure::config(file, Role::Collector, faults));
+    let config = config::collector(file).map_err(refused)?;
     let log = logging::start(flags, &config.log.filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(until_stopped(file, config, &log, others));
@@ -34,7 +35,8 @@ async fn until_stopped(
     others: Vec<Box<dyn Sink>>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let (mut running, facts) = start(&config, others).await?;
+    let started = start(&config, others).await;
+    let (mut running, facts) = started.map_err(|failure| check::all_of(file, failure))?;
     loop {
         tokio::select! {
             wish = signals.next() => match wish {
@@ -121,7 +123,8 @@ fn reload(
             fixed.join(", ")
         ));
     }
-    let tls = tls::load_server(&(&new.tls).into()).map_err(|error| error.to_string())?;
+    let files = tls::Files::from(&new.tls);
+    let tls = tls::load_server(&files).map_err(|first| tls::told(tls::End::Server, &files, &first))?;
     running.set_tls(tls);
     Ok(new)
 }

@@ -1,13 +1,14 @@
 //! `flowproxy run`: the proxy, until a signal ends it.
 
 use super::signals::{Signals, Wish};
-use super::{Failure, logging, panics};
+use super::{Failure, check, logging, panics};
 use crate::{config, proxy};
 use std::path::Path;
 
 /// Runs it.
 pub fn run(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
-    let config = config::proxy(file).map_err(|faults| Failure::config(file, config::Role::Proxy, faults))?;
+    let refused = |faults| check::all_of(file, Failure::config(file, config::Role::Proxy, faults));
+    let config = config::proxy(file).map_err(refused)?;
     let log = logging::start(flags, &config.log.filter)?;
     panics::log();
     // What is not done by the shards' and the writer's own threads is little: one thread carries it.
@@ -20,7 +21,7 @@ pub fn run(file: &Path, flags: &logging::Flags) -> Result<(), Failure> {
 
 async fn until_stopped(file: &Path, config: config::Proxy, log: &logging::Log) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let mut running = proxy::start(config).await?;
+    let mut running = proxy::start(config).await.map_err(|error| check::all_of(file, error.into()))?;
     loop {
         tokio::select! {
             wish = signals.next() => match wish {

@@ -97,8 +97,10 @@ fn faults_of_the_config_and_of_the_files_it_names_are_told_at_once() {
         assert_eq!(failure.exit_code(), 78);
         failure.to_string()
     };
-    for start in [PROXY, COLLECTOR] {
+    for (start, command) in [(PROXY, "run"), (COLLECTOR, "collect")] {
         let said = told(&format!("{start}{NO_TLS}[shutdown]\ndeadline = 'soon'\n[log]\nfilter = 7\n"));
+        let failure = done(&[command, "-c", text(&file)]).unwrap_err();
+        assert_eq!((failure.exit_code(), failure.to_string()), (78, said.clone()), "a start tells as much");
         let lines: Vec<_> = said.lines().collect();
         assert_eq!(lines.len(), 5, "{said}");
         assert!(lines[0].contains("shutdown.deadline") && lines[1].contains("log.filter"), "{said}");

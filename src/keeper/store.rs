@@ -38,11 +38,13 @@ pub(super) struct Store {
     bytes: u64,
     /// Counts the databases that were begun anew.
     season: u64,
+    /// What it held at the start was given back then.
+    is_read: bool,
 }
 
 impl Store {
     pub(super) fn new(settings: Settings, metrics: Metrics) -> Store {
-        Store { settings, metrics, database: None, bytes: 0, season: 0 }
+        Store { settings, metrics, database: None, bytes: 0, season: 0, is_read: false }
     }
 
     pub(super) fn season(&self) -> u64 {
@@ -58,6 +60,7 @@ impl Store {
         match self.reopen() {
             Ok(rows) => {
                 self.metrics.writable.set(1);
+                self.is_read = true;
                 Ok(rows)
             }
             Err(redb::Error::DatabaseAlreadyOpen) => {
@@ -65,7 +68,7 @@ impl Store {
             }
             Err(error) => {
                 let dir = self.settings.dir.display();
-                tracing::error!(%dir, %error, "What exporters told cannot be read: starting without; trying on");
+                tracing::error!(%dir, %error, "What exporters told cannot be read: starting without it. What they tell from now on is kept once that works");
                 Ok(Vec::new())
             }
         }
@@ -96,7 +99,13 @@ impl Store {
     /// anew, so an error closes it.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
         if self.database.is_none() {
-            self.reopen()?;
+            let found = self.reopen()?.len();
+            if !std::mem::replace(&mut self.is_read, true) && found > 0 {
+                tracing::warn!(
+                    domains = found,
+                    "What exporters had told before the start can be read now; it is put back at the next start"
+                );
+            }
         }
         let Some(database) = self.database.take() else { return Err(redb::Error::DatabaseClosed) };
         self.bytes = guarded(|| write(&database, batch, &self.settings, self.bytes))?;

@@ -3,7 +3,7 @@
 //! ```text
 //! shard-0 .. shard-n  (threads)  --Sender-->  spool writer (thread)  --disk-->  uplink (task)  ==TLS==> collector
 //!                                --Sender-->  keeper (thread)
-//! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin (task)
+//! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin, stall (tasks)
 //! ```
 //!
 //! | if | then |
@@ -18,6 +18,7 @@
 mod crew;
 mod exporters;
 mod ledger;
+mod stall;
 mod status;
 mod tcp;
 
@@ -51,8 +52,9 @@ const KEEPER: &str = "keeper";
 const UPLINK: &str = "uplink";
 const ADMIN: &str = "admin";
 const TCP: &str = "tcp";
+const STALL: &str = "stall";
 /// What ends that is no thread.
-const TASKS: [&str; 3] = [UPLINK, ADMIN, TCP];
+const TASKS: [&str; 4] = [UPLINK, ADMIN, TCP, STALL];
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +149,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         }
     });
     crew.task(UPLINK, uplink::run(uplink, finish.clone()));
+    crew.task(STALL, stall::watch(facts.spool.clone(), facts.counters.spool.clone(), stop_admin.clone()));
     announce(&facts);
     let (live, Crew { threads, tasks, .. }) = (Live { batch, admission, uplink: live }, crew);
     Ok(Running { facts, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
@@ -315,7 +318,8 @@ impl Running {
                 fixed.join(", ")
             ));
         }
-        let (tls, valid_from_ms) = certificates(&new.tls).map_err(|error| error.to_string())?;
+        let told = |first| tls::told(tls::End::Client, &(&new.tls).into(), &first);
+        let (tls, valid_from_ms) = certificates(&new.tls).map_err(told)?;
         let changed = old.differences(&new);
         self.live.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.admission.store(Arc::new(admission_rules(&new)));

@@ -78,6 +78,7 @@ impl Facts {
         json!({
             "dir": config.spool.dir,
             "writable": self.spool.writable(),
+            "stalled": self.spool.is_stalled(),
             "max_bytes": config.spool.max_bytes,
             "disk_bytes": usage.disk_bytes,
             "memory_bytes": usage.memory_bytes,
@@ -127,6 +128,9 @@ impl Subject for Facts {
     fn ready(&self) -> Result<(), String> {
         if !self.spool.writable() {
             return Err("the spool takes nothing: its disk is full or fails".to_owned());
+        }
+        if self.spool.is_stalled() {
+            return Err(super::stall::TEXT.to_owned());
         }
         if super::unix_ms() < self.valid_from_ms.load(Ordering::Relaxed) {
             return Err("this host's clock is not set: by it our certificate is not valid yet".to_owned());

@@ -7,6 +7,7 @@ use super::{Fetched, LaneId, LaneView, LastHeard, ReadError, Recovered, SkipRow,
 use crate::batch::Digest;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// The shared face of the spool: what the uplink reads and reports. Cheap to clone. Calls may read the disk;
@@ -211,6 +212,11 @@ impl Spool {
     pub fn writable(&self) -> bool {
         let state = self.shared.state();
         !state.stuck && !state.ended
+    }
+
+    /// Whether the disk has been asked for something 5 s ago and has not answered.
+    pub fn is_stalled(&self) -> bool {
+        self.shared.calls.are_stalled(Instant::now())
     }
 
     /// How much lies in it.

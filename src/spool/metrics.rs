@@ -27,6 +27,8 @@ pub struct Metrics {
     pub fsyncs: Labelled,
     /// Calls that the disk refused.
     pub disk_errors: Counter,
+    /// The disk takes nothing, or does not answer: 1, else 0.
+    pub stalled: Gauge,
     /// Records in batches that were handed over and have no number yet.
     pub waiting_records: Gauge,
     /// Batches that have got a number.
@@ -118,6 +120,7 @@ impl Metrics {
             into.register(name, help, counter.clone());
         }
         let gauges = [
+            ("spool_stalled", "1 while the spool's disk is full, fails or does not answer", &self.stalled),
             (
                 "spool_waiting_records",
                 "Records and raw datagrams without a number yet",
@@ -193,6 +196,7 @@ impl Default for Metrics {
             disk_bytes: Counter::default(),
             fsyncs: Labelled::new("of", &Self::SYNCED),
             disk_errors: Counter::default(),
+            stalled: Gauge::default(),
             waiting_records: Gauge::default(),
             numbered_batches: Counter::default(),
             numbered_records: Counter::default(),

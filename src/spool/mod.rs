@@ -101,6 +101,7 @@ mod read;
 mod recount;
 mod segment;
 mod skips;
+mod stall;
 mod state;
 mod tally;
 mod writer;

@@ -12,6 +12,7 @@ use super::read::{self, Walk};
 use super::recount::{self, recount};
 use super::segment::{UNFINISHED_NAME, parse_name};
 use super::skips::SkipsFile;
+use super::stall::Calls;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, State};
 use super::writer::Writer;
 use super::{LaneId, LastHeard, OpenError, Recovered, Settings, SkipRow, Spool, quarantine, tally};
@@ -55,7 +56,9 @@ pub fn open_in_segments(
     segment_bytes: u64,
     metrics: Metrics,
 ) -> Result<(Spool, Writer, Sender), OpenError> {
-    let storage: Arc<dyn Storage> = Arc::new(Counted { storage, metrics: metrics.clone() });
+    let calls = Calls::default();
+    let storage: Arc<dyn Storage> =
+        Arc::new(Counted { storage, metrics: metrics.clone(), calls: calls.clone() });
     let dir = settings.dir.clone();
     let failed = |source| OpenError::Io { dir: dir.clone(), source };
     storage.create_dir(&dir, 0o700).map_err(failed)?;
@@ -107,6 +110,7 @@ pub fn open_in_segments(
     let sender = Sender::new(queue.clone());
     let shared = Arc::new(Shared {
         storage,
+        calls,
         settings,
         segment_bytes,
         metrics,

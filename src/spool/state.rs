@@ -10,6 +10,7 @@ use super::queue::Queue;
 use super::read::Index;
 use super::segment::Numbered;
 use super::skips::SkipsFile;
+use super::stall::Calls;
 use super::tally::{Count, Given};
 use super::{LaneId, LaneView, LastHeard, Recovered, Settings, SkipRow, Usage};
 use crate::batch::Digest;
@@ -407,6 +408,8 @@ pub struct ReadSegment {
 pub struct Shared {
     /// The disk.
     pub storage: Arc<dyn Storage>,
+    /// What the disk has been asked and has not answered.
+    pub calls: Calls,
     /// What was asked for.
     pub settings: Settings,
     /// Bytes of a segment file.

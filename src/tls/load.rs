@@ -223,6 +223,15 @@ pub fn faults(end: End, ca: Option<&Path>, cert: Option<&Path>, key: Option<&Pat
     found
 }
 
+/// All that is wrong with files of which one fault has been met, a line each.
+pub fn told(end: End, files: &Files, first: &Error) -> String {
+    let all = faults(end, Some(&files.ca), Some(&files.cert), Some(&files.key));
+    match all.as_slice() {
+        [] => first.to_string(),
+        all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    }
+}
+
 impl Files {
     fn fault(&self, role: Role, fault: Fault) -> Error {
         let file = match role {

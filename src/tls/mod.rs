@@ -14,7 +14,7 @@ mod load;
 mod stream;
 
 pub use identity::{Identity, IdentityError};
-pub use load::{End, Error, Fault, Files, Role, faults, load_client, load_server, valid_from};
+pub use load::{End, Error, Fault, Files, Role, faults, load_client, load_server, told, valid_from};
 pub use rustls::{ClientConfig, ServerConfig};
 pub use stream::{
     Accepted, ClientStream, ConnectError, Connected, Negotiated, ServerStream, accept, connect, explain,

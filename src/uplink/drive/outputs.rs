@@ -53,7 +53,12 @@ impl Drive<'_> {
         }
         if verdict != Verdict::Ours {
             let kept = self.uplink.machine.apart(move || spool.set_mark_store_id(&id)).await;
-            kept.map_err(|_| CUT_OFF)?.map_err(|error| format!("the spool's disk: {error}"))?;
+            let refused = |error| {
+                format!(
+                    "the spool's disk does not take the name of the collector's store, which must be on it before a batch is sent: {error}"
+                )
+            };
+            kept.map_err(|_| CUT_OFF)?.map_err(refused)?;
         }
         self.uplink.memory().store.seen(clock::now());
         self.uplink.parts.metrics.connections.inc();
