@@ -385,7 +385,7 @@ fn row_30_a_hundred_reloads_lose_no_packet_and_leak_no_file() {
     std::fs::write(rig.path("proxy.toml"), &moved).unwrap();
     assert!(reload_text(&proxy).contains("spool.dir"), "another spool needs a restart");
     assert_each_once(&rig, &proxy, next - 1);
-    let dropped = proxy.metric("flowproxy_datagrams_dropped_by_kernel_total");
+    let dropped = proxy.metric("flowproxy_kernel_dropped_datagrams_total");
     assert_eq!(dropped, 0, "no packet is lost");
     wait_until(&format!("{before} open files again, now {}", open_files(&proxy)), || {
         open_files(&proxy) <= before

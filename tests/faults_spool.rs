@@ -30,7 +30,7 @@ use support::{Numbers, note, skipped, wait_until};
 const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const RECEIVED: &str = "flowproxy_datagrams_received_total";
 const SKIPPED: &str = "flowproxy_spool_skipped_records_total";
-const KERNEL: &str = "flowproxy_datagrams_dropped_by_kernel_total";
+const KERNEL: &str = "flowproxy_kernel_dropped_datagrams_total";
 
 fn rounds() -> usize {
     std::env::var("FLOWPROXY_KILLS").map_or(10, |text| text.parse().expect("a number of kills"))

@@ -235,13 +235,16 @@ impl End {
         serde_json::from_str(&body).expect("/status is JSON")
     }
 
-    /// The value of a metric, added up over its labels; 0 if it is not there.
+    /// The value of a metric, added up over its labels.
+    ///
+    /// # Panics
+    /// If there is no metric of that name.
     pub fn metric(&self, name: &str) -> u64 {
         let (_, body) = self.get("/metrics");
-        samples(&body)
-            .filter(|(series, _)| series.split('{').next() == Some(name))
-            .map(|(_, value)| value)
-            .sum()
+        let of_name = samples(&body).filter(|(series, _)| series.split('{').next() == Some(name));
+        let values: Vec<u64> = of_name.map(|(_, value)| value).collect();
+        assert!(!values.is_empty(), "no metric {name}");
+        values.iter().sum()
     }
 
     /// The terms of the proxy's ledger add up, in total and over its exporters: everything that was read from the sockets
