@@ -59,17 +59,20 @@ pub fn settle(shared: &Shared, durable: bool) -> io::Result<()> {
         return Ok(());
     }
     let (freed, rows_went) = release(shared, &positions);
-    for segment in freed {
-        discard(shared, segment);
+    for (lane, segment) in freed {
+        if let Err(error) = discard(shared, &segment) {
+            tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
+            keep_of_closed(shared, lane, segment);
+        }
     }
     if rows_went {
         journal.skips.shrink(|| shared.state().rows())?;
     }
-    Ok(())
+    forget_closed(shared)
 }
 
 /// Takes out of the state what durable positions have passed.
-fn release(shared: &Shared, positions: &Positions) -> (Vec<Segment>, bool) {
+fn release(shared: &Shared, positions: &Positions) -> (Vec<(LaneId, Segment)>, bool) {
     let mut state = shared.state();
     let state = &mut *state;
     let mut freed = Vec::new();
@@ -85,20 +88,39 @@ fn release(shared: &Shared, positions: &Positions) -> (Vec<Segment>, bool) {
         while lane.segments.front().is_some_and(|front| {
             front.growing.is_none() && !front.going && (front.last_seq <= passed || lane.closed)
         }) {
-            freed.extend(lane.segments.pop_front());
+            freed.extend(lane.segments.pop_front().map(|segment| (lane.id, segment)));
         }
     }
-    let named = |lane: &Lane| positions.lanes.iter().any(|written| written.lane == lane.id);
-    // The file may still name lanes that are closed; the next write leaves them out.
-    state.dirty |= state.lanes.iter().any(|lane| lane.closed && named(lane));
-    let is_done = |lane: &Lane| lane.closed && lane.segments.is_empty();
-    state.lanes.iter_mut().filter(|lane| is_done(lane)).for_each(|lane| tally::closed(shared, lane));
-    state.lanes.retain(|lane| !is_done(lane));
+    // The next write leaves out those that are forgotten by then.
+    state.dirty |= state.lanes.iter().any(|lane| lane.closed);
     (freed, rows_went)
 }
 
+/// A closed lane is kept as long as there is a file of it, which is tried again. One of another lane is let go again at
+/// the next start.
+fn keep_of_closed(shared: &Shared, lane: LaneId, segment: Segment) {
+    let mut state = shared.state();
+    if let Some(lane) = state.lanes.iter_mut().find(|other| other.id == lane && other.closed) {
+        lane.segments.push_front(segment);
+    }
+}
+
+/// Forgets closed lanes of which nothing is left. Only when it is durable that their files are gone may positions leave
+/// a lane out: a file that came back after a power cut would tell of numbers of which nothing says that they were acked.
+fn forget_closed(shared: &Shared) -> io::Result<()> {
+    let is_done = |lane: &Lane| lane.closed && lane.segments.is_empty();
+    if !shared.state().lanes.iter().any(is_done) {
+        return Ok(());
+    }
+    shared.storage.sync_dir(&shared.settings.dir)?;
+    let mut state = shared.state();
+    state.lanes.iter_mut().filter(|lane| is_done(lane)).for_each(|lane| tally::closed(shared, lane));
+    state.lanes.retain(|lane| !is_done(lane));
+    Ok(())
+}
+
 /// Removes a segment's file, or keeps it to be written over.
-fn discard(shared: &Shared, segment: Segment) {
+fn discard(shared: &Shared, segment: &Segment) -> io::Result<()> {
     crash_point!("spool.unlink.before");
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     let whole = segment.disk_bytes >= shared.segment_bytes / 4 * 3;
@@ -112,14 +134,12 @@ fn discard(shared: &Shared, segment: Segment) {
         if shared.storage.rename(&segment.path, &path).is_ok() {
             crash_point!("spool.spare");
             shared.state().spares.push(Spare { path, disk_bytes: segment.disk_bytes });
-            return;
+            return Ok(());
         }
     }
-    if let Err(error) = remove(shared, &segment.path) {
-        // It is found and let go again at the next start.
-        tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
-    }
+    remove(shared, &segment.path)?;
     crash_point!("spool.unlink");
+    Ok(())
 }
 
 /// Makes room: removes a spare file, else what was set aside first, else drops the oldest segment of the

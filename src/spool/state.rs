@@ -333,8 +333,7 @@ impl State {
 
     /// What is to be written to `positions`.
     pub fn positions(&self) -> Positions {
-        let lanes = self.lanes.iter().filter(|lane| !lane.is_gone() || !lane.segments.is_empty());
-        let lanes = lanes.map(|lane| LanePosition {
+        let lanes = self.lanes.iter().map(|lane| LanePosition {
             lane: lane.id,
             created: lane.created,
             next_seq: lane.durable_next.max(lane.acked_seq + 1),

@@ -2,6 +2,9 @@
 
 use super::faulty::{Faults, Faulty};
 use super::*;
+use crate::storage::memory::{Cut, Memory};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use std::sync::atomic::Ordering;
 
 fn start(dir: &Path) -> (Running, Arc<Faults>) {
@@ -249,4 +252,35 @@ fn all_syncs_and_bytes_are_counted() {
     }
     assert!(metrics.fsyncs.get(Metrics::FOLDER) > 3);
     assert!(metrics.disk_bytes.get() > metrics.written_bytes.get() + 2 * 64 * 1024);
+}
+
+/// A power cut may take back some of the removals of a lane's files and not others.
+#[test]
+fn a_closed_lane_does_not_come_back_with_losses() {
+    let settings = || Settings { memory_bytes: 0, ..Settings::new(PathBuf::from("/spool")) };
+    for seed in 0..8 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let disk = Arc::new(Memory::default());
+        let running = Running::start_on(disk.clone(), Settings { max_bytes: 8 << 20, ..settings() });
+        running.store(&large(1..=35));
+        running.end();
+        let running = Running::start_on(disk.clone(), Settings { max_bytes: 8 << 20, ..settings() });
+        let old = running.spool.lanes()[0];
+        for seq in [10, 20, 35] {
+            running.spool.acked(old.id, seq);
+            until(|| running.spool.shared.state().lane(old.id).is_none_or(|lane| lane.position == seq));
+        }
+        assert!(running.spool.close(old.id));
+        until(|| running.spool.shared.state().lanes.len() == 1);
+        // The next positions leave it out.
+        running.spool.set_mark_store_id(&[1]).unwrap();
+        let thread = running.thread;
+        disk.kill();
+        disk.cut(Cut::Some, &mut rng);
+        drop(running.sender);
+        thread.join().unwrap();
+        let again = Running::start_on(disk.clone(), settings());
+        assert_eq!(again.spool.recovered().lost_batches, 0, "seed {seed}");
+        again.end();
+    }
 }
