@@ -14,6 +14,7 @@
 //! |---|---|
 //! | a step fails | nothing is answered; the step is tried again every second until it works or the collector stops |
 //! | a step does not come back | nothing is answered; [`super::stuck`] tells it |
+//! | somebody has moved, cut or replaced the file | step 3 does what a start would do |
 //! | the process dies before 2 | the proxies send the batches again; sinks of step 1 get them twice |
 //! | the process dies after 2 | the next start writes the file's part again (see [`super::sinks::jsonl`]) |
 //! | a batch can not be decoded, or decoding it panics | it is rejected, its mark does not move |
@@ -370,7 +371,13 @@ impl Commit {
     }
 
     fn write_file(&mut self, row: &jsonl::FileRow, text: &[u8]) -> Result<(), Abandoned> {
-        self.until_done(|me| me.parts.file.as_mut().map_or(Ok(()), |file| file.apply(row, text)))?;
+        self.until_done(|me| {
+            let Parts { file: Some(file), store, clock, .. } = &mut me.parts else { return Ok(()) };
+            match file.apply(row, text) {
+                Err(jsonl::FileError::Astray { .. }) => file.begin_again(store.as_mut(), clock()),
+                applied => applied,
+            }
+        })?;
         self.parts.metrics.sink_bytes.inc_by(text.len() as u64);
         self.parts.metrics.fsyncs.inc();
         Ok(())

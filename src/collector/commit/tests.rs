@@ -457,6 +457,95 @@ fn a_file_that_was_moved_away_is_not_written_again_after_a_clean_stop() {
     assert_eq!(home.records(), [3]);
 }
 
+/// Commits two records, lets somebody loose on the live file, commits two more.
+fn meddle(home: &Home, with: impl FnOnce(&Path)) {
+    let mut bench = home.start();
+    bench.open();
+    bench.records(1..=1);
+    bench.records(2..=2);
+    with(&home.settings.path);
+    bench.records(3..=3);
+    bench.records(4..=4);
+    drop(bench);
+    drop(home.start());
+}
+
+#[test]
+fn what_follows_a_file_that_was_moved_or_removed_meanwhile_stands_in_a_new_one() {
+    let home = Home::new();
+    let moved = home.dir.path().join("moved");
+    meddle(&home, |file| std::fs::rename(file, &moved).unwrap());
+    assert_eq!(protocols(&std::fs::read_to_string(moved).unwrap()), [1, 2]);
+    assert_eq!(home.records(), [3, 4]);
+
+    let home = Home::new();
+    meddle(&home, |file| std::fs::remove_file(file).unwrap());
+    assert_eq!(home.records(), [3, 4]);
+
+    let home = Home::new();
+    let moved = home.dir.path().join("moved");
+    meddle(&home, |file| {
+        std::fs::rename(file, &moved).unwrap();
+        std::fs::write(file, "").unwrap();
+    });
+    assert_eq!(protocols(&std::fs::read_to_string(moved).unwrap()), [1, 2]);
+    assert_eq!(home.records(), [3, 4]);
+}
+
+#[test]
+fn a_file_that_was_cut_meanwhile_is_finished_and_never_filled_with_zeros() {
+    let home = Home::new();
+    meddle(&home, |file| std::fs::write(file, "").unwrap());
+    assert_eq!(home.records(), [3, 4]);
+    assert_eq!(home.names(), ["flows.jsonl"]);
+
+    let home = Home::new();
+    meddle(&home, |file| {
+        let half = std::fs::metadata(file).unwrap().len() / 2;
+        std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(half).unwrap();
+    });
+    assert_eq!(home.records(), [1, 3, 4]);
+    assert_eq!(home.names(), ["flows-20261123T140000Z-00000001.jsonl", "flows.jsonl"]);
+}
+
+#[test]
+fn a_file_that_was_removed_to_make_room_on_a_full_disk_is_begun_anew() {
+    let home = Home::new();
+    let mut bench = home.start();
+    bench.open();
+    bench.records(1..=2);
+    // Whoever stands in the way of the file makes every write fail, as a full disk does.
+    let (file, other) = (home.settings.path.clone(), home.out().join("other"));
+    std::fs::rename(&file, &other).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (live, mut turns) = (file.clone(), 0);
+    bench.commit.parts.patience = Box::new(move || {
+        turns += 1;
+        if turns == 2 {
+            std::fs::remove_dir(&live).unwrap();
+        }
+        true
+    });
+    bench.records(3..=4);
+    bench.records(5..=5);
+    drop(bench);
+    drop(home.start());
+    assert_eq!(home.records(), [3, 4, 5]);
+}
+
+#[test]
+fn a_file_that_was_replaced_when_it_is_full_is_not_given_the_full_ones_name() {
+    let mut home = Home::new();
+    home.settings.max_bytes = 1;
+    let moved = home.dir.path().join("moved");
+    meddle(&home, |file| {
+        std::fs::rename(file, &moved).unwrap();
+        std::fs::write(file, "").unwrap();
+    });
+    assert_eq!(protocols(&std::fs::read_to_string(moved).unwrap()), [2]);
+    assert_eq!(home.records(), [1, 3, 4]);
+}
+
 #[test]
 fn a_file_that_lost_its_end_is_finished_and_the_last_group_kept() {
     let home = Home::new();

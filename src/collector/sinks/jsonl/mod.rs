@@ -30,13 +30,17 @@
 //! | the file is shorter than it was, or gone | what is there is finished, a new file begins with the last group; said as an error unless nothing was under way |
 //! | the text would be another (newer software) and was cut off by the crash | the cut part is taken off, the file finished, the group begins a new one |
 //!
+//! | if, while it runs | then |
+//! |---|---|
+//! | the file was moved, removed, cut or replaced by somebody | the next group is not written there: what a start would do is done, so that the group begins a new file; said as an error |
+//!
 //! An fsync that failed is never repeated on the same descriptor: the file is opened again, the whole group
 //! written again, then synced.
 
 mod names;
 mod recover;
 
-use crate::collector::marks::StoreError;
+use crate::collector::marks::{MarkStore, StoreError};
 use crate::storage::StorageFile;
 use names::Names;
 use std::io::{self, IoSlice};
@@ -79,6 +83,12 @@ pub enum FileError {
     #[error("{} is there already; move it away, the full file gets that name", path.display())]
     Taken {
         /// The name.
+        path: PathBuf,
+    },
+    /// The live file is not the one that was written, or has not all that was written to it.
+    #[error("{} was moved, removed, cut or replaced while it was being written", path.display())]
+    Astray {
+        /// The file.
         path: PathBuf,
     },
     /// Somebody else writes the file.
@@ -178,12 +188,16 @@ pub struct File {
     number_at_path: u64,
     /// `None` until it is first written, and after a failure.
     open: Option<Arc<dyn StorageFile>>,
+    /// The inode of the file at `path`; 0 until it is opened.
+    inode: u64,
+    /// The file at `path` is not that one any more.
+    astray: bool,
 }
 
 impl File {
     fn new(settings: Settings, names: Names, row: FileRow) -> Self {
         let number_at_path = row.number;
-        Self { settings, names, row, number_at_path, open: None }
+        Self { settings, names, row, number_at_path, open: None, inode: 0, astray: false }
     }
 
     /// The row that makes `text` the next group. Nothing is changed yet.
@@ -212,10 +226,13 @@ impl File {
     /// `text` and syncs. After an error it may be called again with the same arguments.
     ///
     /// # Errors
-    /// When the file can not be renamed, made, written or synced.
+    /// When the file can not be renamed, made, written or synced. After [`FileError::Astray`] only
+    /// [`File::begin_again`] helps.
     pub fn apply(&mut self, row: &FileRow, text: &[u8]) -> Result<(), FileError> {
-        if let Some(full) = row.previous.as_ref().filter(|full| full.number == self.number_at_path) {
-            self.open = None;
+        let full = row.previous.as_ref().filter(|full| full.number == self.number_at_path);
+        self.look_for(if full.is_some() { self.row.end() } else { row.offset })?;
+        if let Some(full) = full {
+            (self.open, self.inode) = (None, 0);
             crash_point!("sink.rotate.before");
             self.names.finish(full.number, full.started_ms)?;
             crash_point!("sink.rotate");
@@ -234,6 +251,33 @@ impl File {
         }
     }
 
+    /// Does what a start would do, once somebody has meddled with the file: what the last durable row says
+    /// stands in a file then.
+    ///
+    /// # Errors
+    /// As for [`File::apply`]; it may be called again.
+    pub fn begin_again(&mut self, store: &mut dyn MarkStore, now_ms: u64) -> Result<(), FileError> {
+        self.open = None;
+        *self = recover(self.names.disk(), self.settings.clone(), store, now_ms)?;
+        Ok(())
+    }
+
+    /// Sees to it that the file at the path is the one that was written, with all of its first `bytes` bytes.
+    fn look_for(&mut self, bytes: u64) -> Result<(), FileError> {
+        if !self.astray {
+            let found = self.names.look(self.names.live())?;
+            self.astray = match found {
+                Some(found) => found.bytes < bytes || (self.inode != 0 && self.inode != found.inode),
+                None => bytes > 0 || self.open.is_some(),
+            };
+            if self.astray {
+                let file = self.names.live().display();
+                tracing::error!(%file, "Somebody has moved, removed, cut or replaced the file while it was being written");
+            }
+        }
+        if self.astray { Err(FileError::Astray { path: self.settings.path.clone() }) } else { Ok(()) }
+    }
+
     /// Makes the live file when it is not there, so that a wrong path shows at start.
     ///
     /// # Errors
@@ -249,13 +293,14 @@ impl File {
             self.open = Some(self.names.open_live()?);
         }
         let Some(file) = &self.open else { return Ok(0) };
+        self.inode = file.inode().map_err(fault)?;
         if !text.is_empty() {
             file.write_at(&mut [IoSlice::new(text)], offset).map_err(fault)?;
             crash_point!("sink.write");
             file.sync().map_err(fault)?;
             crash_point!("sink.sync");
         }
-        file.inode().map_err(fault)
+        Ok(self.inode)
     }
 
     fn rotated(&self) -> FileRow {

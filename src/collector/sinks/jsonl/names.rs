@@ -35,6 +35,11 @@ impl Names {
         self.storage.as_ref()
     }
 
+    /// The same, to keep.
+    pub(super) fn disk(&self) -> Arc<dyn Storage> {
+        self.storage.clone()
+    }
+
     /// The file being written.
     pub(super) fn live(&self) -> &Path {
         &self.live
