@@ -1,12 +1,12 @@
 //! A collector of the test's own that takes everything and acks nothing. Its HTTP/2 lives: it answers a PING as ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flowproxy::proto::client_message::Message as Client;
 use flowproxy::proto::forward_server::{Forward, ForwardServer};
 use flowproxy::proto::server_message::Message as Server;
-use flowproxy::proto::{ClientMessage, Open, Opened, ServerMessage, Welcome, Window};
+use flowproxy::proto::{Batch, ClientMessage, Open, Opened, ServerMessage, Welcome, Window};
 use flowproxy::tls::{self, Files, ServerConfig};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -17,11 +17,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::rig::Rig;
 
+/// Where the store is not known that a proxy has delivered to, this is it.
+const STORE: &[u8] = b"of a silent one.";
+
 /// What it has seen.
 #[derive(Default)]
 struct Seen {
     streams: AtomicUsize,
-    batches: AtomicUsize,
+    batches: Mutex<Vec<Batch>>,
+    opens: Mutex<Vec<Open>>,
 }
 
 /// See the module. Dropping it ends its connections.
@@ -55,7 +59,17 @@ impl Silent {
 
     /// Batches that have come so far.
     pub fn batches(&self) -> usize {
-        self.seen.batches.load(Ordering::Relaxed)
+        self.seen.batches.lock().expect("batches").len()
+    }
+
+    /// Those of the lane with this number on its connection.
+    pub fn batches_of(&self, lane: u32) -> usize {
+        self.seen.batches.lock().expect("batches").iter().filter(|batch| batch.lane == lane).count()
+    }
+
+    /// Lanes that were opened, in their order.
+    pub fn opens(&self) -> Vec<Open> {
+        self.seen.opens.lock().expect("lanes").clone()
     }
 }
 
@@ -96,19 +110,21 @@ impl Answers {
         let window = Some(self.window);
         match message.message? {
             // Its own store, whichever it is.
-            Client::Hello(hello) => Some(Server::Welcome(Welcome {
-                version: 1,
-                mark_store_id: hello.mark_store_id,
-                window,
-                ..Welcome::default()
-            })),
-            Client::Open(Open { lane, acked_seq, .. }) => {
+            Client::Hello(hello) => {
+                let known = !hello.mark_store_id.is_empty();
+                let mark_store_id = if known { hello.mark_store_id } else { STORE.into() };
+                let welcome = Welcome { version: 1, mark_store_id, window, ..Welcome::default() };
+                Some(Server::Welcome(welcome))
+            }
+            Client::Open(open) => {
+                let Open { lane, acked_seq, .. } = open;
+                self.seen.opens.lock().expect("lanes").push(open);
                 let opened =
                     Opened { lane, known: true, committed_seq: acked_seq, window, ..Opened::default() };
                 Some(Server::Opened(opened))
             }
-            Client::Batch(_) => {
-                self.seen.batches.fetch_add(1, Ordering::Relaxed);
+            Client::Batch(batch) => {
+                self.seen.batches.lock().expect("batches").push(batch);
                 None
             }
             _ => None,

@@ -2,12 +2,17 @@
 
 use super::{CUT_OFF, Drive, unreadable};
 use crate::clock;
+use crate::spool::{LaneId, Spool};
 use crate::uplink::link::State;
 use crate::uplink::session::{Acked, Note, Output, Rejection};
 use crate::uplink::store::Verdict;
 use bytes::Bytes;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+/// How long to wait for the lane of what is fresh: a disk may stall.
+const NEW_LANE_TIME: Duration = Duration::from_secs(2);
 /// With so many lanes there is none made for that.
 const MAX_LANES_FOR_FRESH: usize = 16;
 
@@ -103,7 +108,12 @@ impl Drive<'_> {
         let Some(lane) = behind.filter(|_| lanes.len() < MAX_LANES_FOR_FRESH) else { return };
         if self.uplink.waited(lane.id, lane.acked_seq + 1).await.is_some_and(|age| age >= fresh_after) {
             tracing::info!("Fresh batches get a lane of their own, the backlog goes beside it");
+            let begun = spool.subscribe();
             spool.new_lane();
+            // Else the backlog would go as what is fresh, and fill the window, until the new lane is heard of.
+            if timeout(NEW_LANE_TIME, other_lane(spool, lane.id, begun)).await.is_err() {
+                tracing::warn!("The spool has not begun another lane yet; the backlog goes first");
+            }
         }
     }
 
@@ -160,6 +170,15 @@ impl Drive<'_> {
             Note::Unreadable { lane, seq } => self.uplink.alarm(&format!(
                 "The spool has lost batch {seq} of lane {lane}; the lane rests until the next connection"
             )),
+        }
+    }
+}
+
+/// Waits until the writer has left the lane `old`.
+async fn other_lane(spool: &Spool, old: LaneId, mut grown: watch::Receiver<u64>) {
+    while spool.lanes().iter().any(|lane| lane.current && lane.id == old) {
+        if grown.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What the collector says, and what a session makes of it.
 
-use super::lane::Stage;
+use super::lane::{Stage, Unproven};
 use super::outputs::{End, Note, Output, Rejection};
 use super::{Load, MAX_GAPS, MAX_REJECTS, MAX_WINDOW, Phase, Session, VERSION};
 use crate::batch::Digest;
 use crate::proto::{self, Ack, Opened, Reject, Welcome, error::Code, reject};
+use crate::spool::Fetched;
 use std::time::{Duration, Instant};
 
 /// Errors of one gap may still be on their way for this long after the lane went back.
@@ -58,7 +59,8 @@ impl Session {
             Some((digest_seq, digest))
                 if (lane.view.oldest_seq..lane.view.next_seq).contains(&digest_seq) =>
             {
-                lane.stage = Stage::Checking { committed_seq: opened.committed_seq, digest_seq, digest };
+                let committed_seq = opened.committed_seq;
+                lane.stage = Stage::Checking(Unproven { committed_seq, digest_seq, digest });
             }
             _ => self.believe_opened(place, opened.committed_seq),
         }
@@ -88,7 +90,7 @@ impl Session {
         match lane.stage {
             Stage::Opening => return self.violated("an Ack before Opened"),
             // It comes again: nothing was sent on this connection yet.
-            Stage::Checking { .. } | Stage::Stopped => return,
+            Stage::Checking(_) | Stage::Stopped => return,
             Stage::Open => {}
         }
         if ack.committed_seq <= lane.committed_seq {
@@ -101,10 +103,28 @@ impl Session {
         {
             return self.fork(place, ack.digest_seq);
         }
-        if self.held.as_ref().is_some_and(|(wire, held)| *wire == ack.lane && held.seq <= ack.committed_seq) {
-            self.held = None;
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        // Sent by a connection before this one, or by another writer.
+        if let Some(digest) = theirs
+            && (lane.send_seq..lane.view.next_seq).contains(&ack.digest_seq)
+        {
+            let (committed_seq, digest_seq) = (ack.committed_seq, ack.digest_seq);
+            lane.unproven = Some(Unproven { committed_seq, digest_seq, digest });
+            return;
         }
         self.believe(place, ack.committed_seq);
+    }
+
+    /// The spool has been asked for the batch whose digest a mark came with.
+    pub(super) fn looked_up(&mut self, place: usize, mark: Unproven, fetched: Fetched) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        lane.unproven = None;
+        match fetched {
+            Fetched::Batch(stored) if stored.digest != mark.digest => self.fork(place, mark.digest_seq),
+            // One that is gone tells nothing.
+            _ if matches!(lane.stage, Stage::Checking(_)) => self.believe_opened(place, mark.committed_seq),
+            _ => self.believe(place, mark.committed_seq),
+        }
     }
 
     pub(super) fn rejected(&mut self, reject: Reject, now: Instant) {

@@ -15,11 +15,19 @@ pub(super) enum Stage {
     /// Open is sent, Opened not here.
     Opening,
     /// Opened is here and names a batch that we have: it is believed once our bytes have that digest.
-    Checking { committed_seq: u64, digest_seq: u64, digest: Digest },
+    Checking(Unproven),
     /// Batches go.
     Open,
     /// Nothing more is sent: its bytes at the collector are not ours, or the spool lost its way.
     Stopped,
+}
+
+/// A mark that is believed once our bytes of one of its batches have this digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unproven {
+    pub committed_seq: u64,
+    pub digest_seq: u64,
+    pub digest: Digest,
 }
 
 /// A Batch or Skip that is sent and not acked. The payload stays with the spool.
@@ -72,6 +80,8 @@ pub(super) struct Lane {
     pub send_seq: u64,
     /// The collector's last batch with its bytes, as Opened named it.
     pub opened_digest: Option<(u64, Digest)>,
+    /// An Ack of batches that this connection has not sent.
+    pub unproven: Option<Unproven>,
     /// CODE_GAP since the mark last moved.
     pub gaps: u32,
     /// When it was last sent anew from a number.
@@ -91,6 +101,7 @@ impl Lane {
             committed_seq: view.acked_seq,
             send_seq: view.acked_seq.saturating_add(1),
             opened_digest: None,
+            unproven: None,
             gaps: 0,
             rewound_at: None,
             gap_again: None,
@@ -114,12 +125,21 @@ impl Lane {
             && self.in_flight.len() < MAX_IN_FLIGHT
     }
 
+    /// The mark that is not believed yet.
+    pub fn to_prove(&self) -> Option<Unproven> {
+        match self.stage {
+            Stage::Checking(mark) => Some(mark),
+            Stage::Open => self.unproven,
+            Stage::Opening | Stage::Stopped => None,
+        }
+    }
+
     /// Whether there is nothing left to wait for.
     pub fn is_done(&self) -> bool {
         match self.stage {
             Stage::Open => self.committed_seq >= self.last_seq(),
             Stage::Stopped => true,
-            Stage::Opening | Stage::Checking { .. } => false,
+            Stage::Opening | Stage::Checking(_) => false,
         }
     }
 
@@ -165,6 +185,7 @@ impl Lane {
         self.send_seq = self.send_seq.max(seq.saturating_add(1));
         self.gaps = 0;
         self.gap_again = None;
+        self.unproven = self.unproven.filter(|unproven| unproven.committed_seq > seq);
         acked
     }
 

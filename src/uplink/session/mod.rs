@@ -14,6 +14,7 @@
 //! | Reject | [`Output::Rejected`]: the spool writes its skip row, the lane goes on from there with the Skip |
 //! | the third Reject with no batch committed between | nothing is set aside, [`End::Rejected`]: the same batch is tried later |
 //! | the collector's digest of a batch is not ours, or its mark is past a lane's end | [`Note::Forked`], [`Note::PastEnd`]: nothing of it is taken for an ack, the lane rests and [`Output::SetAside`] |
+//! | an Ack names a batch that this connection has not sent | it is believed when our bytes of that batch have its digest |
 //! | nothing is heard for 60 s while something is awaited | [`End::Silent`] |
 //! | Drain | nothing new is sent; Bye when all is acked or its deadline is over |
 //!
@@ -171,6 +172,7 @@ impl Session {
         let is_there = |id: LaneId| views.iter().any(|view| view.id == id);
         self.lanes.retain(|lane| lane.stage != Stage::Stopped || is_there(lane.id()));
         self.unopened.retain(|view| is_there(view.id));
+        let order: Vec<LaneId> = views.iter().map(|view| view.id).collect();
         for view in views {
             if let Some(unopened) = self.unopened.iter_mut().find(|known| known.id == view.id) {
                 *unopened = view;
@@ -178,10 +180,13 @@ impl Session {
             }
             match self.lanes.iter_mut().find(|lane| lane.id() == view.id) {
                 Some(lane) => (lane.view.current, lane.view.next_seq) = (view.current, view.next_seq),
-                None if view.current => self.unopened.push_front(view),
                 None => self.unopened.push_back(view),
             }
         }
+        // The current one first; one that was has its place among the old ones.
+        let rank = |view: &LaneView| (!view.current, order.iter().position(|id| *id == view.id));
+        self.lanes.sort_by_cached_key(|lane| rank(&lane.view));
+        self.unopened.make_contiguous().sort_by_cached_key(rank);
         self.settle(now);
     }
 
@@ -197,10 +202,9 @@ impl Session {
         if self.phase == Phase::Ended {
             return None;
         }
-        for lane in &self.lanes {
-            if let Stage::Checking { digest_seq, .. } = lane.stage {
-                return Some((lane.id(), digest_seq));
-            }
+        let unproven = self.lanes.iter().find_map(|lane| Some((lane.id(), lane.to_prove()?.digest_seq)));
+        if unproven.is_some() {
+            return unproven;
         }
         if self.phase != Phase::Running || self.held.is_some() || !self.has_room(0) {
             return None;
@@ -213,13 +217,8 @@ impl Session {
         let Some(place) = self.lanes.iter().position(|lane| lane.id() == id) else { return };
         let running = self.phase == Phase::Running;
         let Some(lane) = self.lanes.get_mut(place) else { return };
-        if let Stage::Checking { committed_seq, digest_seq, digest } = lane.stage {
-            if digest_seq == seq {
-                match fetched {
-                    Fetched::Batch(stored) if stored.digest != digest => self.fork(place, seq),
-                    _ => self.believe_opened(place, committed_seq),
-                }
-            }
+        if let Some(mark) = lane.to_prove().filter(|mark| mark.digest_seq == seq) {
+            self.looked_up(place, mark, fetched);
         } else if running && lane.send_seq == seq && lane.has_unsent() {
             match fetched {
                 Fetched::Batch(stored) => self.offer(place, stored, now),
@@ -345,9 +344,11 @@ impl Session {
             return self.past_end(place, Note::PastEnd { lane: id, committed_seq: seq, last_seq });
         }
         let acked = lane.acked(seq);
+        let wire = lane.wire;
         if acked.batches > 0 {
             self.facts.rejects_in_a_row = 0;
         }
+        self.held = self.held.take().filter(|(held, stored)| *held != wire || stored.seq > seq);
         self.outputs.push_back(Output::Acked(acked));
     }
 

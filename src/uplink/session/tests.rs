@@ -604,6 +604,40 @@ fn row_13_another_digest_than_ours_is_never_taken_for_an_ack() {
 }
 
 #[test]
+fn row_13_an_ack_of_what_was_not_sent_here_is_looked_up_before_it_is_believed() {
+    let narrow = Window { batches: 1, bytes: 1 << 20 };
+    let ack = |seq: u64, digest: [u8; 16]| {
+        let digest = Bytes::copy_from_slice(&digest);
+        Server::Ack(Ack { lane: 1, committed_seq: seq, digest_seq: seq, digest, ..Ack::default() })
+    };
+    let open = || {
+        let mut bench = Bench::open(vec![view(OWN, 1, 9, 0)], narrow);
+        assert_eq!(bench.data(), batches(1, 1..=1));
+        bench.fetches.clear();
+        bench
+    };
+    let mut bench = open();
+    bench.say(ack(5, digest(99)));
+    assert_eq!(bench.run(), forked(5));
+    assert_eq!(bench.fetches, [(OWN, 5)]);
+
+    // Sent by a connection before this one, and one that comes while that is looked up.
+    let mut bench = open();
+    bench.say(ack(5, digest(5)));
+    bench.say(ack(6, digest(6)));
+    assert_eq!(bench.run(), [acked(OWN, 6), Seen::Batch(1, 7)]);
+    assert_eq!(bench.fetches, [(OWN, 6), (OWN, 7)]);
+    bench.say(ack(7, digest(7)));
+    assert_eq!(bench.run(), [acked(OWN, 7), Seen::Batch(1, 8)]);
+
+    // A batch that is gone tells nothing.
+    let mut bench = open();
+    bench.rows = vec![row(OWN, 4, 5, Reason::Dropped)];
+    bench.say(ack(5, digest(99)));
+    assert_eq!(bench.run(), [acked(OWN, 5), Seen::Batch(1, 6)]);
+}
+
+#[test]
 fn row_13_a_twin_is_told_and_the_stream_goes_on() {
     let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
     bench.run();
@@ -856,6 +890,30 @@ fn a_lane_that_the_writer_begins_later_is_opened_and_the_old_one_closed() {
     assert_eq!(bench.data(), batches(2, 1..=2));
     bench.ack(1, 3);
     assert_eq!(bench.run(), [acked(OWN, 3), Seen::Close(1), Seen::Did(Output::Closed(OWN))]);
+}
+
+/// The lane that was current, too, has its place behind those that are older.
+#[test]
+fn old_lanes_drain_oldest_first_when_a_new_one_is_begun() {
+    let was_own = LaneView { current: false, ..view(OWN, 1, 4, 0) };
+    let new = LaneView { current: true, ..view(OLDER, 1, 1, 0) };
+    let views = vec![view(OLD, 1, 4, 0), was_own, new];
+    // Before the lanes are opened.
+    let mut bench = Bench::new(vec![view(OLD, 1, 4, 0), view(OWN, 1, 4, 0)]);
+    bench.say(Server::Welcome(Welcome { version: 1, window: Some(WIDE), ..Welcome::default() }));
+    bench.run();
+    bench.session.refresh(views.clone(), 0, bench.now);
+    bench.session.store_taken(bench.now);
+    assert_eq!(bench.run(), [Seen::Open(1, OLDER), Seen::Open(2, OLD), Seen::Open(3, OWN)]);
+
+    // After that.
+    let narrow = Window { batches: 1, bytes: 1 << 20 };
+    let mut bench = Bench::open(vec![view(OLD, 1, 4, 0), view(OWN, 1, 4, 0)], narrow);
+    assert_eq!(bench.data(), batches(1, 1..=1));
+    bench.session.lanes(views, bench.now);
+    bench.say(Server::Opened(Opened { lane: 3, ..Opened::default() }));
+    bench.ack(1, 1);
+    assert_eq!(bench.data(), batches(2, 1..=1));
 }
 
 #[test]
