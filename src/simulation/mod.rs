@@ -33,6 +33,8 @@ use world::World;
 
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 2000;
+/// Beyond those, seeds that have found something among a hundred thousand.
+const FOUND: [u64; 6] = [8_227, 37_076, 53_090, 56_249, 60_671, 61_280];
 
 thread_local! {
     /// Milliseconds since 1970, and the last lane's name.
@@ -85,17 +87,18 @@ fn every_batch_comes_to_one_end_whatever_fails() {
         assert!(run(seed).is_some());
         return;
     }
-    let seeds = number("FLOWPROXY_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let below = number("FLOWPROXY_SEEDS").unwrap_or(SEEDS);
+    let seeds: Vec<u64> = (0..below).chain(FOUND.into_iter().filter(|seed| *seed >= below)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let (mut passed, mut batches, mut faults) = (0, 0, 0);
     std::thread::scope(|scope| {
-        let work =
-            |thread: u64| move || (thread..seeds).step_by(threads as usize).map(run).collect::<Vec<_>>();
+        let of = |thread: usize| seeds.iter().skip(thread).step_by(threads).copied();
+        let work = |thread: usize| move || of(thread).map(run).collect::<Vec<_>>();
         let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(work(thread))).collect();
         for (made, failed) in threads.into_iter().flat_map(|thread| thread.join().unwrap()).flatten() {
             (batches, faults, passed) = (batches + made, faults + failed, passed + 1);
         }
     });
-    println!("{passed} of {seeds} seeds passed, {batches} batches, {faults} faults");
-    assert_eq!(passed, seeds);
+    println!("{passed} of {} seeds passed, {batches} batches, {faults} faults", seeds.len());
+    assert_eq!(passed, seeds.len());
 }

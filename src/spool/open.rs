@@ -209,6 +209,8 @@ fn declare_lost(storage: &dyn Storage, lane: &mut Lane, metrics: &Metrics, recov
         let row = SkipRow::new(lane.id, from, to, Reason::Lost);
         tracing::error!(lane = %lane.id, from, to, records, "Batches that had a number are not in the spool");
         metrics.count_skipped(&row, records);
+        // More than the recount could see behind damage.
+        metrics.recovered_records.inc_by(records.saturating_sub(lane.unacked.records));
         recount::take(lane, to - from + 1, records);
         recovered.lost_ranges += 1;
         recovered.lost_batches += to - from + 1;
