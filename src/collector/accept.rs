@@ -96,6 +96,7 @@ impl<L: Listen> Door<L> {
                 (permit, self.listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 Some(_) = handshakes.join_next() => continue,
                 next = next => next,

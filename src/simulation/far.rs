@@ -3,11 +3,11 @@
 use super::link::Link;
 use super::oracle::{Lane, Oracle};
 use super::store::Store;
-use crate::batch::Digest;
+use super::witness;
 use crate::collector::commit::{Commit, Parts, Request};
 use crate::collector::deaths::Deaths;
 use crate::collector::registry::Registry;
-use crate::collector::session::{Action, Answer, Batch, Conditions, Limits, Order, Outcome, Session, Task};
+use crate::collector::session::{Action, Conditions, Limits, Outcome, Session, Task};
 use crate::collector::sinks::jsonl;
 use crate::collector::trial::Verdict;
 use crate::collector::{Health, Metrics};
@@ -69,6 +69,34 @@ fn limits() -> Limits {
     Limits { lanes: 64, payload_bytes: 1 << 20, plain_bytes: 1 << 20 }
 }
 
+/// What the commit works with, on this disk and store; `None` when they do not let it.
+pub fn open(
+    disk: &Arc<Memory>,
+    store: &Store,
+    clock: fn() -> u64,
+    health: watch::Sender<Health>,
+    patience: Box<dyn FnMut() -> bool + Send>,
+) -> Option<Parts> {
+    let mut store = store.clone();
+    disk.create_dir(Path::new("/far/state"), 0o700).ok()?;
+    let deaths = Deaths::open(disk.as_ref(), Path::new("/far/state"), &mut store).ok()?;
+    let settings = jsonl::Settings { max_bytes: FILE_BYTES, ..jsonl::Settings::new("/far/out/flows.jsonl") };
+    let file = jsonl::recover(disk.clone(), settings, &mut store, clock()).ok()?;
+    Some(Parts {
+        store: Box::new(store),
+        file: Some(file),
+        sinks: Vec::new(),
+        deaths,
+        trial: Box::new(|_, _, _| Verdict::Lives),
+        lanes_per_identity: 1000,
+        metrics: Metrics::new(),
+        registry: Registry::default(),
+        health,
+        clock,
+        patience,
+    })
+}
+
 impl Far {
     /// A collector that does not run.
     pub fn new(disk: Memory, store: Store) -> Self {
@@ -83,14 +111,6 @@ impl Far {
     /// The process starts; false when it dies of it.
     pub fn start(&mut self, clock: fn() -> u64) -> bool {
         self.store.reopen();
-        self.disk.create_dir(Path::new("/far/state"), 0o700).unwrap();
-        let mut store = self.store.clone();
-        let settings =
-            jsonl::Settings { max_bytes: FILE_BYTES, ..jsonl::Settings::new("/far/out/flows.jsonl") };
-        let Ok(deaths) = Deaths::open(self.disk.as_ref(), Path::new("/far/state"), &mut store) else {
-            return false;
-        };
-        let Ok(file) = jsonl::recover(self.disk.clone(), settings, &mut store, clock()) else { return false };
         let (told, health) = watch::channel(Health::default());
         let (dies, disk) = (self.store.clone(), self.disk.clone());
         let mut tries = 0;
@@ -101,19 +121,8 @@ impl Far {
             }
             !dies.is_dead()
         });
-        let commit = Commit::new(Parts {
-            store: Box::new(store),
-            file: Some(file),
-            sinks: Vec::new(),
-            deaths,
-            trial: Box::new(|_, _, _| Verdict::Lives),
-            lanes_per_identity: 1000,
-            metrics: Metrics::new(),
-            registry: Registry::default(),
-            health: told,
-            clock,
-            patience,
-        });
+        let Some(parts) = open(&self.disk, &self.store, clock, told, patience) else { return false };
+        let commit = Commit::new(parts);
         self.life = Some(Life { commit, streams: BTreeMap::new(), orders: VecDeque::new(), health });
         true
     }
@@ -183,38 +192,17 @@ impl Far {
         }
         let tasks: Vec<(Lane, Task)> = waiting.iter().filter_map(|(_, task, _)| task.clone()).collect();
         if !done {
-            self.find_out(&tasks, oracle);
+            witness::find_out(&self.store, &tasks, oracle);
             return false;
         }
         for (link, task, mut outcome) in waiting {
             let (Some((lane, task)), Ok(outcome)) = (task, outcome.try_recv()) else { continue };
-            note(oracle, lane, &task, &outcome.result);
+            witness::note(oracle, lane, &task, &outcome.result);
             if let Some(stream) = life.streams.get_mut(&link) {
                 stream.outcomes.push_back(outcome);
             }
         }
         true
-    }
-
-    /// The collector died with a group in its hands: what of it is there?
-    fn find_out(&self, tasks: &[(Lane, Task)], oracle: &mut Oracle) {
-        for (lane, task) in tasks {
-            let Some(mark) = self.store.mark(*lane) else { continue };
-            match task {
-                Task::Open { acked_seq, .. } if oracle.mark(*lane) == 0 && 0 < *acked_seq => {
-                    oracle.opened(*lane, false, *acked_seq);
-                }
-                Task::Batch(batch) if batch.seq == oracle.mark(*lane) + 1 && batch.seq <= mark => {
-                    oracle.taken(*lane, batch.seq, digest(batch), batch.seq);
-                }
-                Task::Skip(skip)
-                    if oracle.mark(*lane) < *skip.numbers.end() && *skip.numbers.end() <= mark =>
-                {
-                    oracle.skipped(*lane, skip, *skip.numbers.end());
-                }
-                _ => {}
-            }
-        }
     }
 
     /// What the commit answered, on one link, is told to its session.
@@ -244,34 +232,6 @@ impl Far {
     }
 }
 
-fn task(order: &Order) -> Option<(Lane, Task)> {
-    match order {
-        Order::Lane { id, task, .. } => Some((id.0, task.clone())),
-        Order::Heard(_) => None,
-    }
-}
-
-fn digest(batch: &Batch) -> Digest {
-    let codec = batch.codec.expect("a batch that was taken");
-    crate::batch::digest(codec, batch.plain_size, &batch.payload)
-}
-
-/// What an outcome means to the oracle.
-fn note(oracle: &mut Oracle, lane: Lane, task: &Task, answer: &Answer) {
-    match (task, answer) {
-        (Task::Open { .. }, Answer::Opened { known, mark }) => {
-            oracle.opened(lane, *known, mark.committed_seq)
-        }
-        (Task::Batch(batch), Answer::Marked { mark, moved: true }) => {
-            oracle.taken(lane, batch.seq, digest(batch), mark.committed_seq);
-        }
-        (Task::Skip(skip), Answer::Marked { mark, moved: true }) => {
-            oracle.skipped(lane, skip, mark.committed_seq);
-        }
-        _ => {}
-    }
-}
-
 impl Life {
     fn conditions(&self, now: Instant) -> Conditions {
         let stalled = self.health.borrow().stalled.is_some();
@@ -286,7 +246,7 @@ impl Life {
                 Action::Submit(order) => {
                     let Some(stream) = self.streams.get(&link.number) else { continue };
                     let (reply, outcome) = mpsc::unbounded_channel();
-                    let task = task(&order);
+                    let task = witness::task(&order);
                     let request = Request { identity: stream.identity.clone(), order, reply, permit: None };
                     self.orders.push_back(Given { link: link.number, task, request, outcome });
                 }

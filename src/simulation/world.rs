@@ -1,9 +1,10 @@
 //! Proxies, links and a collector, driven step by step by one seed.
 
-use super::edge::{Edge, frames};
+use super::edge::Edge;
 use super::far::Far;
 use super::link::Link;
 use super::oracle::{Committed, Oracle};
+use super::segments;
 use super::store::{Death, Store};
 use super::{CLOCK, clock, identity, new_lane};
 use crate::batch::Digest;
@@ -111,7 +112,8 @@ impl World {
                 break;
             }
         }
-        let aside: BTreeSet<Digest> = self.edges.iter().flat_map(Edge::aside).collect();
+        let aside: BTreeSet<Digest> =
+            self.edges.iter().flat_map(|edge| segments::aside(&edge.disk)).collect();
         self.oracle.settle(&self.far.disk, &aside);
     }
 
@@ -371,16 +373,12 @@ impl World {
         edge.disk.kill();
         // What a failed sync left with the kernel is found by the next start, and a power cut takes it later.
         self.oracle.damaged |= edge.disk.has_failed();
-        let files = edge.disk.files();
-        let there =
-            || files.iter().flat_map(|(_, _, bytes)| frames(bytes)).map(|(_, _, digest)| digest).collect();
-        let held = held.unwrap_or_else(there);
+        let held = held.unwrap_or_else(|| segments::held(&edge.disk));
         self.oracle.excuse(place, &held);
     }
 
     fn edge_loses_power(&mut self, place: usize) {
-        let durable = self.edges[place].disk.durable();
-        let held = durable.values().flat_map(|bytes| frames(bytes)).map(|(_, _, digest)| digest).collect();
+        let held = segments::durable(&self.edges[place].disk);
         self.edge_dies(place, Some(held));
         let cut = self.some_cut();
         self.edges[place].disk.cut(cut, &mut self.rng);
@@ -435,12 +433,7 @@ impl World {
         match self.edge_backup.take() {
             None => self.edge_backup = Some((place, self.edges[place].disk.copy())),
             Some((place, backup)) => {
-                let files = backup.files();
-                let held = files
-                    .iter()
-                    .flat_map(|(_, _, bytes)| frames(bytes))
-                    .map(|(_, _, digest)| digest)
-                    .collect();
+                let held = segments::held(&backup);
                 self.edge_dies(place, Some(BTreeSet::new()));
                 self.oracle.excuse(place, &held);
                 let identity = self.edges[place].identity;
@@ -482,7 +475,7 @@ impl World {
             files.into_iter().filter(|(_, path, _)| path.to_string_lossy().starts_with("/spool/seg-"));
         let Some((_, path, bytes)) = segments.choose(&mut self.rng) else { return };
         self.log(format!("{} is damaged", path.display()));
-        let held = frames(&bytes).into_iter().map(|(_, _, digest)| digest).collect::<BTreeSet<_>>();
+        let held = segments::digests([bytes.as_slice()]);
         let at = self.rng.random_range(0..bytes.len().max(1));
         let gone = self.rng.random_bool(0.3);
         self.edges[place].disk.damage(&path, |bytes| match bytes.get_mut(at) {

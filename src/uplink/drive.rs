@@ -183,12 +183,21 @@ impl<'a> Drive<'a> {
             if self.session.is_leaving() {
                 self.signals.is_leaving.cancel();
             }
+            // What is rare comes before what is frequent, so nothing has to wait for long.
             tokio::select! {
-                message = incoming.message() => match message {
-                    Ok(Some(message)) => self.session.received(message, clock::now()),
-                    Ok(None) => return Ended::Failed("the collector ended the stream".to_owned()),
-                    Err(status) => return Ended::Failed(explain(&status, death)),
-                },
+                biased;
+                () = stop.cancelled(), if self.leads && self.drain_until.is_none() => {
+                    let now = clock::now();
+                    self.drain_until = Some(now + self.uplink.parts.drain_time);
+                    self.session.lanes(self.uplink.parts.spool.lanes(), now);
+                    self.session.finish(now);
+                }
+                () = self.signals.leave.cancelled(), if !self.session.is_leaving() => {
+                    let now = clock::now();
+                    self.session.leave(now + LEAVE_TIME, now);
+                }
+                () = self.signals.turn.cancelled(), if self.waits_for_turn() => self.take_turn().await,
+                _ = ticks.tick() => self.tick().await,
                 has_room = room(self.outgoing.as_ref()), if self.waiting.is_some() => match self.waiting.take() {
                     Some(message) if has_room => self.send(message),
                     _ => self.closed(),
@@ -199,20 +208,13 @@ impl<'a> Drive<'a> {
                         return Ended::Failed(error);
                     }
                 }
-                Ok(()) = grown.changed() => self.session.grown(*grown.borrow_and_update()),
                 () = tokio::time::sleep(self.pause.unwrap_or_default()), if self.pause.is_some() => self.pause = None,
-                _ = ticks.tick() => self.tick().await,
-                () = self.signals.turn.cancelled(), if self.waits_for_turn() => self.take_turn().await,
-                () = self.signals.leave.cancelled(), if !self.session.is_leaving() => {
-                    let now = clock::now();
-                    self.session.leave(now + LEAVE_TIME, now);
-                }
-                () = stop.cancelled(), if self.leads && self.drain_until.is_none() => {
-                    let now = clock::now();
-                    self.drain_until = Some(now + self.uplink.parts.drain_time);
-                    self.session.lanes(self.uplink.parts.spool.lanes(), now);
-                    self.session.finish(now);
-                }
+                Ok(()) = grown.changed() => self.session.grown(*grown.borrow_and_update()),
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => self.session.received(message, clock::now()),
+                    Ok(None) => return Ended::Failed("the collector ended the stream".to_owned()),
+                    Err(status) => return Ended::Failed(explain(&status, death)),
+                },
             }
         }
     }

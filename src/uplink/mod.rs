@@ -26,7 +26,7 @@ mod backoff;
 mod connect;
 mod drive;
 mod link;
-mod machine;
+pub(crate) mod machine;
 mod metrics;
 mod rate;
 pub mod session;
@@ -122,7 +122,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
 }
 
 /// As [`run`], on this machine.
-async fn run_on(machine: Box<dyn Machine>, parts: Parts, stop: CancellationToken) {
+pub(crate) async fn run_on(machine: Box<dyn Machine>, parts: Parts, stop: CancellationToken) {
     let link = parts.link.clone();
     let uplink = Uplink::new(machine, parts);
     let parts = &uplink.parts;
@@ -132,6 +132,7 @@ async fn run_on(machine: Box<dyn Machine>, parts: Parts, stop: CancellationToken
         tokio::time::sleep(last).await;
     };
     tokio::select! {
+        biased;
         () = uplink.keep_connected(&stop) => {}
         () = uplink.keep_age_shown() => {}
         () = cut => tracing::warn!("The uplink was cut off at its deadline; the rest stays in the spool"),

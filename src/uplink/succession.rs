@@ -89,8 +89,9 @@ impl Uplink {
             }
             tracing::debug!(?wait, "Next attempt");
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = stop.cancelled() => if self.is_delivered() { return },
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
@@ -109,6 +110,7 @@ impl Uplink {
             let may_try = next.is_none() && pause.is_none() && !gives_up && !stop.is_cancelled();
             let is_welcome = next.as_ref().map(|next| next.signals.is_welcome.clone());
             tokio::select! {
+                biased;
                 ended = &mut first.course => return (ended, next),
                 () = first.signals.wants_successor(), if may_try => {
                     next = self.successor(first, turn, backoff.failures() == 0, stop);
