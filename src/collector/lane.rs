@@ -11,6 +11,7 @@
 
 use crate::batch::Digest;
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 /// Names a lane: one writer's life (forward.proto, LANES).
@@ -22,6 +23,9 @@ impl fmt::Display for LaneId {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
+
+/// In a skip: all exporters together that have no entry of their own.
+pub const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// How far a lane is committed or skipped, and the last batch of which the digest is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a collector keeps of the loss ledger: what it committed and what proxies gave up, per proxy and exporter.
 
+use super::lane::OTHERS;
 use crate::proto::Counters;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,6 +33,14 @@ pub struct Given {
     pub records: u64,
 }
 
+impl Given {
+    /// Adds more; a proxy may say what it likes, and the sum ends at the highest number.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.batches = self.batches.saturating_add(more.batches);
+        self.records = self.records.saturating_add(more.records);
+    }
+}
+
 /// What `/status` says of an exporter of a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Exporter {
@@ -59,6 +68,9 @@ pub(super) struct Exporters {
 impl Exporters {
     /// The exporter's row. `all` counts those of all proxies.
     pub(super) fn row(&mut self, address: IpAddr, all: &mut usize) -> &mut Counts {
+        if address == OTHERS {
+            return &mut self.other;
+        }
         if !self.rows.contains_key(&address) && *all < MOST_EXPORTERS {
             *all += 1;
             self.rows.insert(address, Counts::default());
@@ -170,9 +182,10 @@ mod tests {
             exporters.row(Ipv4Addr::from(number).into(), &mut all).committed += 2;
             exporters.row(Ipv4Addr::from(number).into(), &mut all).skipped += 1;
         }
+        exporters.row(OTHERS, &mut 0).skipped += 4;
         assert_eq!((exporters.len(), all), (2, MOST_EXPORTERS));
         let shown = exporters.shown();
         assert_eq!(shown.len(), 3);
-        assert_eq!(shown[2], Exporter { address: "other".to_owned(), committed: 6, skipped: 3 });
+        assert_eq!(shown[2], Exporter { address: "other".to_owned(), committed: 6, skipped: 7 });
     }
 }

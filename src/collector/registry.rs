@@ -151,12 +151,11 @@ impl Registry {
             known.exporters.row(*address, exporters).committed += records;
         }
         for (reason, given) in &tally.skipped {
-            let sum = known.facts.skipped.entry(reason).or_default();
-            sum.batches += given.batches;
-            sum.records += given.records;
+            known.facts.skipped.entry(reason).or_default().add(given);
         }
         for (address, records) in &tally.exporters_skipped {
-            known.exporters.row(*address, exporters).skipped += records;
+            let row = known.exporters.row(*address, exporters);
+            row.skipped = row.skipped.saturating_add(*records);
         }
     }
 

@@ -26,6 +26,22 @@ const MAX_ROWS: usize = 16;
 /// Numbers of which a lane's rows keep the records of each. Of more there are sums alone.
 const MAX_DETAILS: usize = 64 << 10;
 
+/// Addresses of which a row keeps the records of each: who sends can forge as many as he likes, and a row is to stay
+/// small in memory, on disk and in its message.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// Keeps the addresses with the most records and adds the others up under [`SkipRow::OTHERS`].
+pub fn bounded(mut counts: Vec<(IpAddr, u64)>) -> Vec<(IpAddr, u64)> {
+    if counts.len() <= MAX_ADDRESSES {
+        return counts;
+    }
+    counts.sort_by_key(|(address, records)| (*address == SkipRow::OTHERS, std::cmp::Reverse(*records)));
+    let others = counts.split_off(MAX_ADDRESSES);
+    counts.push((SkipRow::OTHERS, others.iter().map(|(_, records)| records).sum()));
+    counts.sort_unstable();
+    counts
+}
+
 /// Records of each address.
 pub fn per_exporter<'a>(shares: impl Iterator<Item = &'a Share>) -> Vec<(IpAddr, u64)> {
     let mut counts = BTreeMap::new();
@@ -216,6 +232,9 @@ fn drop_segment(
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     remove(shared, &segment.path)?;
     crash_point!("spool.drop.unlink");
+    if let Err(error) = journal.skips.shrink(|| shared.state().rows()) {
+        tracing::warn!(%error, "The spool's skip rows could not be written anew; the file stays as long as it is");
+    }
     journal.skips.reserve();
     Ok(())
 }
@@ -257,8 +276,7 @@ fn count(shared: &Shared, lane: LaneId, segment: &Segment, rows: &mut [SkipRow])
 }
 
 /// A long outage drops without end: rows behind the first that follow each other become one, and give up the
-/// records of each number. Their sums stay exact; the collector's mark cannot stand in the middle of one, as
-/// nothing of it was ever sent.
+/// records of each number where these are too many. Their sums stay exact.
 fn draw_together(shared: &Shared, lane: LaneId) {
     let mut state = shared.state();
     let Some(lane) = state.lane(lane) else { return };
@@ -279,14 +297,24 @@ fn draw_together(shared: &Shared, lane: LaneId) {
         let Some(place) = pairs.into_iter().position(joins) else { return };
         let second = lane.rows.remove(place + 2);
         let Some(first) = lane.rows.get_mut(place + 1) else { return };
+        // Damage may have left out those at the end of either.
+        let numbers = |row: &SkipRow| usize::try_from(row.to - row.from + 1).unwrap_or(usize::MAX);
+        let (of_first, of_second) = (numbers(first), numbers(&second));
+        let mut records = second.records_per_seq;
+        if first.records_per_seq.is_empty() || records.is_empty() {
+            first.records_per_seq = Vec::new();
+        } else {
+            first.records_per_seq.resize(of_first, 0);
+            records.resize(of_second, 0);
+            first.records_per_seq.append(&mut records);
+        }
         first.to = second.to;
         first.digest = second.digest;
-        first.records_per_seq = Vec::new();
         let mut counts: BTreeMap<_, _> = first.counts_per_exporter.drain(..).collect();
         for (address, records) in second.counts_per_exporter {
             *counts.entry(address).or_insert(0) += records;
         }
-        first.counts_per_exporter = counts.into_iter().collect();
+        first.counts_per_exporter = bounded(counts.into_iter().collect());
     }
 }
 

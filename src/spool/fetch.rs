@@ -187,12 +187,14 @@ fn lost(shared: &Shared, id: LaneId, seq: u64, to: u64, reason: Reason) -> Resul
 /// # Errors
 /// Those of the disk; then the row does not hold.
 pub fn add_row(shared: &Shared, journal: &mut Journal, row: SkipRow) -> Result<(), io::Error> {
+    let mut kept = row.clone();
+    kept.counts_per_exporter = super::budget::bounded(kept.counts_per_exporter);
     let all = || {
         let mut rows = shared.state().rows();
-        rows.push(row.clone());
+        rows.push(kept.clone());
         rows
     };
-    journal.skips.add(std::slice::from_ref(&row), all)?;
+    journal.skips.add(std::slice::from_ref(&kept), all)?;
     let counted = shared.state().lane(row.lane).map_or(0, |lane| lane.counted_seq);
     let above = (row.to > counted).then(|| row.cut_to(counted + 1));
     let records = above.as_ref().map(|above| {
@@ -202,7 +204,7 @@ pub fn add_row(shared: &Shared, journal: &mut Journal, row: SkipRow) -> Result<(
         if let (Some(above), Some(records)) = (&above, records) {
             tally::skipped(shared, lane, above, records);
         }
-        lane.add_row(row);
+        lane.add_row(kept);
     }
     Ok(())
 }

@@ -232,13 +232,16 @@ pub struct SkipRow {
     pub reason: Reason,
     /// Records of each number; empty if unknown.
     pub records_per_seq: Vec<u32>,
-    /// Records of each exporter address; empty if unknown.
+    /// Records of each exporter address, and of [`SkipRow::OTHERS`]; empty if unknown.
     pub counts_per_exporter: Vec<(IpAddr, u64)>,
     /// Digest of the last batch skipped, where known.
     pub digest: Option<Digest>,
 }
 
 impl SkipRow {
+    /// Stands for all exporters together that a row has no room for.
+    pub const OTHERS: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
     /// A row of which no more is known.
     fn new(lane: LaneId, from: u64, to: u64, reason: Reason) -> Self {
         let (records_per_seq, counts_per_exporter) = (Vec::new(), Vec::new());

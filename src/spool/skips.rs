@@ -259,7 +259,11 @@ impl SkipsFile {
         bytes.resize(used + RESERVE_BYTES as usize, 0);
         let new = self.dir.join(NEW_NAME);
         let file = self.storage.open(&new, Mode::Create)?;
-        file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
+        if let Err(error) = file.write_at(&mut [IoSlice::new(&bytes)], 0) {
+            // On a full disk it must not take the room that is missing.
+            let _ = self.storage.remove(&new);
+            return Err(error);
+        }
         crash_point!("spool.skips.write");
         file.sync()?;
         crash_point!("spool.skips.sync");

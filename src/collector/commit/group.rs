@@ -86,13 +86,12 @@ impl Group {
         is_whole: bool,
     ) {
         let tally = self.tallies.entry(identity.clone()).or_default();
-        let sum = tally.skipped.entry(reason).or_default();
-        sum.batches += given.batches;
-        sum.records += given.records;
+        tally.skipped.entry(reason).or_default().add(&given);
         // Of a part it is not known whose they are, and what was acked before is not lost.
         let is_lost = skip.reason != crate::proto::skip::Reason::AlreadyAcked;
         for (address, records) in skip.counts_per_exporter.iter().filter(|_| is_whole && is_lost) {
-            *tally.exporters_skipped.entry(*address).or_default() += records;
+            let sum = tally.exporters_skipped.entry(*address).or_default();
+            *sum = sum.saturating_add(*records);
         }
     }
 }

@@ -247,6 +247,31 @@ fn a_skip_moves_the_mark_and_counts_what_it_takes() {
 }
 
 #[test]
+fn sums_of_what_a_proxy_says_that_it_skipped_end_at_the_highest_number() {
+    let home = Home::new();
+    let mut bench = home.start();
+    let identity = bench.identity.clone();
+    let registry = bench.commit.parts.registry.clone();
+    let _member = registry.join(&identity, ([127, 0, 0, 1], 1).into(), 8, 0).unwrap();
+    bench.open();
+    let address = std::net::IpAddr::from([192, 0, 2, 1]);
+    for number in 1..=2 {
+        let skip = Skip {
+            numbers: number..=number,
+            reason: SkipReason::Dropped,
+            records_per_seq: Vec::new(),
+            records: u64::MAX,
+            counts_per_exporter: vec![(address, u64::MAX), (address, u64::MAX)],
+            digest: None,
+        };
+        bench.one(Task::Skip(skip));
+    }
+    let proxy = registry.proxies(0).remove(0);
+    assert_eq!((proxy.skipped["dropped"].batches, proxy.skipped["dropped"].records), (2, u64::MAX));
+    assert_eq!(proxy.exporters[0].skipped, u64::MAX);
+}
+
+#[test]
 fn an_adopted_mark_is_durable_before_it_is_told() {
     let home = Home::new();
     let mut bench = home.start();

@@ -17,7 +17,7 @@
 
 mod order;
 
-use super::lane::{LaneId, Mark};
+use super::lane::{LaneId, Mark, OTHERS};
 use crate::batch::Digest;
 use crate::proto::{self, Codec, Window, client_message, error::Code, server_message::Message};
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub const ACK_INTERVAL: Duration = Duration::from_millis(20);
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// The protocol version that this collector speaks.
 const VERSION: u32 = 1;
+/// forward.proto, `Skip`: entries of exporters.
+const MAX_EXPORTER_COUNTS: usize = 65_536;
 /// What is kept of `Hello.software`, in characters.
 const SOFTWARE_CHARS: usize = 100;
 
@@ -309,6 +311,9 @@ impl Session {
                 "Skip.records_per_seq has more entries than the Skip has numbers",
             ));
         }
+        if skip.counts_per_exporter.len() > MAX_EXPORTER_COUNTS {
+            return Err(protocol(skip.lane, "Skip.counts_per_exporter has more than 65,536 entries"));
+        }
         let digest = digest(&skip.digest)
             .ok_or_else(|| protocol(skip.lane, "Skip.digest must be 16 bytes or empty"))?;
         let counts = skip.counts_per_exporter.iter().map(|count| count.records);
@@ -411,9 +416,12 @@ impl Session {
     }
 }
 
-/// Addresses are 4 or 16 bytes.
+/// Addresses are 4 or 16 bytes, or none for [`OTHERS`].
 fn exporter_count(count: &proto::ExporterCount) -> Option<(IpAddr, u64)> {
     let bytes = count.address.as_ref();
+    if bytes.is_empty() {
+        return Some((OTHERS, count.records));
+    }
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     Some((v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()?, count.records))
 }

@@ -129,6 +129,13 @@ fn broken_fields_end_the_stream() {
             lane: 1,
             from: 1,
             to: 1,
+            counts_per_exporter: vec![proto::ExporterCount::default(); 65_537],
+            ..proto::Skip::default()
+        }),
+        Client::Skip(proto::Skip {
+            lane: 1,
+            from: 1,
+            to: 1,
             records_per_seq: vec![1, 2],
             ..Default::default()
         }),

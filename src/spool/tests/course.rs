@@ -234,6 +234,54 @@ fn row_19_a_long_outage_keeps_few_rows() {
     until(|| running.spool.shared.state().rows().is_empty());
 }
 
+/// A batch of 100 kB with one record each of 1,200 addresses, from a number on.
+fn crowded(first: u32) -> Sealed {
+    let mut batch = sealed(1_200, 100_000);
+    let share = batch.shares[0];
+    let with = |n: u32| {
+        let address = IpAddr::from((10 << 24 | (first + n)).to_be_bytes());
+        Share { exporter: Exporter { address, port: 2055 }, records: 1, ..share }
+    };
+    batch.shares = (0..1_200).map(with).collect();
+    batch
+}
+
+#[test]
+fn row_19_what_is_said_of_dropped_batches_is_bounded_however_many_send() {
+    let dir = folder();
+    let running = Running::start(settings(dir.path()));
+    let batches: Vec<_> = (0..700).map(|n| crowded(n * 1_200)).collect();
+    running.store(&batches);
+    let rows = running.spool.shared.state().rows();
+    for row in &rows {
+        assert!(row.counts_per_exporter.len() <= 10_001, "{} addresses", row.counts_per_exporter.len());
+        assert_eq!(row.records(), 1_200 * (row.to + 1 - row.from));
+        let counts = row.counts_per_exporter.iter().map(|(_, records)| records);
+        assert_eq!(counts.sum::<u64>(), row.records());
+    }
+    let dropped = running.metrics.skipped_records.get("dropped");
+    assert_eq!(rows.iter().map(SkipRow::records).sum::<u64>(), dropped);
+    let told = running.metrics.exporters.rows().iter().map(|(_, counts)| counts.skipped).sum::<u64>();
+    assert_eq!(told, dropped);
+    let bytes = std::fs::metadata(dir.path().join("skips")).unwrap().len();
+    assert!(bytes < 5 << 20, "{bytes} bytes of rows");
+    let image = running.kill(dir.path());
+    let again = Running::start(settings(image.path()));
+    assert_eq!(again.spool.shared.state().rows().iter().map(SkipRow::records).sum::<u64>(), dropped);
+}
+
+#[test]
+fn row_19_rows_that_become_one_keep_the_records_of_each_number() {
+    let dir = folder();
+    let running = Running::start(settings(dir.path()));
+    running.store(&large(1..=400));
+    let rows = running.spool.shared.state().rows();
+    let long = rows.iter().max_by_key(|row| row.to - row.from).unwrap();
+    let records: Vec<u32> = (long.from..=long.to).map(|seq| seq as u32).collect();
+    assert!(records.len() > 20);
+    assert_eq!(long.records_per_seq, records);
+}
+
 #[test]
 fn a_refused_batch_is_kept_aside_and_skipped_for_good() {
     let dir = folder();

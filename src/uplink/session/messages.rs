@@ -42,6 +42,7 @@ pub(super) fn batch(wire: u32, stored: Stored) -> Message {
 pub(super) fn skip(wire: u32, row: SkipRow) -> Message {
     let count = |(address, records): (std::net::IpAddr, u64)| proto::ExporterCount {
         address: match address.to_canonical() {
+            SkipRow::OTHERS => Bytes::new(),
             std::net::IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
             std::net::IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
         },
