@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flowproxy::proto::Window;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use support::datagrams::numbered;
 use support::probes::{Namespace, missing};
 use support::process::run_tool;
 use support::relay::Relay;
-use support::rig::{End, Rig, data_records};
+use support::rig::{End, PROXY_NAME, Rig, data_records};
 use support::silent::Silent;
 use support::{Numbers, loopback_socket, note, skipped, wait_until, wait_with};
 
@@ -327,6 +328,18 @@ fn reload(proxy: &End) -> String {
     after["fault"].as_str().or(after["error"].as_str()).unwrap_or_default().to_owned()
 }
 
+/// A pair of the rig's CA for the proxy, out of date.
+fn expired_pair(rig: &Rig, cert: &Path, key: &Path) {
+    let ca = |name: &str| std::fs::read_to_string(rig.path(&format!("certs/{name}"))).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&ca("ca.pem"), KeyPair::from_pem(&ca("ca.key")).unwrap()).unwrap();
+    let mut params = CertificateParams::new([PROXY_NAME.to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_after = rcgen::date_time_ymd(2021, 3, 4);
+    let own = KeyPair::generate().unwrap();
+    std::fs::write(cert, params.signed_by(&own, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(key, own.serialize_pem()).unwrap();
+}
+
 #[test]
 fn row_28_a_bad_pair_is_refused_and_the_old_one_serves_on() {
     let rig = Rig::new();
@@ -342,11 +355,19 @@ fn row_28_a_bad_pair_is_refused_and_the_old_one_serves_on() {
     std::fs::copy(file("collector.key"), &key).unwrap();
     let fault = reload(&proxy);
     assert!(fault.contains("site-1.example.key"), "not the certificate's: {fault}");
+    expired_pair(&rig, &cert, &key);
+    let fault = reload(&proxy);
+    assert!(fault.contains("site-1.example.pem") && fault.contains("expired on 2021-03-04"), "{fault}");
     // With the files as they are, the old pair still makes connections.
     assert!(collector.process.terminate().success());
     let collector = rig.jsonl_collector();
     send(&proxy, 201, 401);
     proxy.wait_metric(COMMITTED, 400);
+    // Nothing begins with such a pair.
+    let mut second = rig.start("run", "second.toml", &rig.proxy_config(LISTEN, &rig.endpoint()));
+    assert!(!second.process.wait().success());
+    assert!(second.process.log().contains("expired on 2021-03-04"), "{}", second.process.log());
+    std::fs::write(&cert, &good_cert).unwrap();
     std::fs::write(&key, &good_key).unwrap();
     assert_eq!(reload(&proxy), "");
     send(&proxy, 401, 601);
@@ -367,9 +388,10 @@ fn row_30_a_hundred_reloads_lose_no_packet_and_leak_no_file() {
     proxy.wait_metric(COMMITTED, 200);
     let before = open_files(&proxy);
     let taken = "limit = { datagrams = 1000000 }\n".to_owned() + &good;
+    let listed = good.replace("[listen]\n", "[listen]\nallow = [\"127.0.0.0/8\"]\n");
     let moved = good.replace("[spool]\ndir = \"spool\"", "[spool]\ndir = \"elsewhere\"");
     let other_port = good.replace("127.0.0.1:0\"]", "127.0.0.1:1\"]");
-    let configs = [&taken, &good, &moved, &good.replace("50ms", "never"), &good, &other_port];
+    let configs = [&taken, &listed, &good, &moved, &good.replace("50ms", "never"), &good, &other_port];
     let mut next = 201;
     for round in 0..100 {
         std::fs::write(rig.path("proxy.toml"), configs[round % configs.len()]).unwrap();
@@ -377,6 +399,8 @@ fn row_30_a_hundred_reloads_lose_no_packet_and_leak_no_file() {
         send(&proxy, next, next + 40);
         next += 40;
     }
+    std::fs::write(rig.path("proxy.toml"), &listed).unwrap();
+    assert_eq!(reload(&proxy), "", "another list of exporters is taken");
     std::fs::write(rig.path("proxy.toml"), &other_port).unwrap();
     wait_until("the fault of the last reload", || {
         proxy.process.signal("HUP");
