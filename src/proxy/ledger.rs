@@ -12,7 +12,8 @@
 //! Each term is counted where it happens and none is a difference; they are read one after the other, so that they add
 //! up only while nothing comes. Each number in the JSON is one counter's, so that a counter that does not count is a
 //! number that is missing in a sum. From the spool's queue on records and raw datagrams are counted together. What
-//! sequence numbers say is an estimate and in no sum.
+//! sequence numbers say is an estimate and in no sum; nor is `aside_deleted`, as what was set aside is among the skipped,
+//! also when it is deleted later.
 
 use super::exporters;
 use super::status::Counters;
@@ -76,6 +77,7 @@ fn total(counters: &Counters) -> Value {
             },
             "found_committed": spool.found_committed_records.get(),
             "skipped": spool.skipped_records.all(),
+            "aside_deleted": spool.aside_deleted_records.get(),
             "unacked": spool.unacked_records.get(),
         },
         "batches": {
@@ -84,6 +86,7 @@ fn total(counters: &Counters) -> Value {
             "committed": uplink.committed_batches.get(),
             "found_committed": spool.found_committed_batches.get(),
             "skipped": spool.skipped_batches.all(),
+            "aside_deleted": spool.aside_deleted_batches.get(),
             "unacked": spool.unacked_batches.get(),
         },
         "estimates": {

@@ -1,23 +1,21 @@
-//! What goes from the disk: segments that are acked, the oldest ones when the budget is used up, and lanes
-//! that are set aside.
+//! What goes from the disk: segments that are acked, and the oldest ones when the budget is used up. What is set aside
+//! is in aside.rs.
 //!
 //! The order is always the same: what says that it may go is durable, then it goes.
 
 use super::fetch::add_row;
 use super::frame::SegmentHeader;
-use super::positions::{LanePosition, Positions, PositionsFile};
+use super::positions::Positions;
 use super::read::{Frame, Walk};
-use super::skips::SkipsFile;
-use super::state::{AsideView, Journal, Lane, Segment, Shared, Spare, State, locked};
-use super::tally::{self, Count};
-use super::{LaneId, SkipRow};
+use super::state::{Journal, Lane, Segment, Shared, Spare, State, locked};
+use super::{LaneId, SkipRow, aside, tally};
 use crate::batch::Share;
 use crate::proto::skip::Reason;
 use crate::storage::Mode;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Freed files that are kept to be written over.
 const MAX_SPARES: usize = 2;
@@ -170,7 +168,7 @@ pub fn drop_oldest(shared: &Shared) -> io::Result<bool> {
         remove(shared, &spare.path)?;
         return Ok(true);
     }
-    if drop_aside(shared)? {
+    if aside::delete_oldest(shared)? || aside::delete_waiting(shared, &mut journal)? {
         return Ok(true);
     }
     let Some((lane, segment, acked)) = choose(&mut shared.state()) else { return Ok(false) };
@@ -240,7 +238,7 @@ fn drop_segment(
 }
 
 /// Removes a file; somebody may have done so.
-fn remove(shared: &Shared, path: &Path) -> io::Result<()> {
+pub fn remove(shared: &Shared, path: &Path) -> io::Result<()> {
     match shared.storage.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
@@ -316,117 +314,6 @@ fn draw_together(shared: &Shared, lane: LaneId) {
         }
         first.counts_per_exporter = bounded(counts.into_iter().collect());
     }
-}
-
-/// Moves what is unacked of forked lanes, other than the writer's own, into folders of their own, each a
-/// spool that can be looked into.
-///
-/// # Errors
-/// Those of the disk; it may be tried again.
-pub fn set_aside(shared: &Shared) -> io::Result<()> {
-    let mut journal = shared.journal();
-    loop {
-        let lane = match shared.state().lanes.split_last() {
-            Some((_, old)) => old.iter().find(|lane| lane.forked).cloned(),
-            None => None,
-        };
-        let Some(lane) = lane else { return Ok(()) };
-        let dir = folder_aside(shared);
-        shared.storage.create_dir(&dir, 0o700)?;
-        let position = LanePosition {
-            lane: lane.id,
-            created: lane.created,
-            next_seq: lane.durable_next.max(lane.acked_seq + 1),
-            acked_seq: lane.acked_seq,
-        };
-        let mut positions = PositionsFile::open(&shared.storage, &dir)?.file;
-        positions.write(&Positions { lanes: vec![position], ..Positions::default() }, true)?;
-        SkipsFile::open(&shared.storage, &dir)?.0.rewrite(&lane.rows)?;
-        let (mut counts, mut disk_bytes) = (BTreeMap::new(), 0);
-        for segment in &lane.segments {
-            if let Err(error) = unacked(shared, &lane, segment, &mut counts) {
-                tracing::warn!(%error, "Whose records are set aside cannot be told");
-            }
-            disk_bytes += segment.disk_bytes;
-            let Some(name) = segment.path.file_name() else { continue };
-            match shared.storage.rename(&segment.path, &dir.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        shared.storage.sync_dir(&dir)?;
-        shared.storage.sync_dir(&shared.settings.dir)?;
-        let counts: Vec<_> = counts.into_iter().collect();
-        let mut state = shared.state();
-        let known = state.lanes.iter_mut().find(|other| other.id == lane.id);
-        let left = known.map(|lane| tally::set_aside(shared, lane, &counts)).unwrap_or_default();
-        drop(state);
-        let Count { batches, records } = left;
-        tracing::error!(lane = %lane.id, batches, records, folder = %dir.display(),
-            "Another writer has used this lane: what was not acked of it is set aside");
-        let positions = {
-            let mut state = shared.state();
-            state.lanes.retain(|other| other.id != lane.id);
-            state.aside.push_back(AsideView { dir, disk_bytes });
-            state.positions()
-        };
-        journal.positions.write(&positions, true)?;
-    }
-}
-
-/// A folder that nothing was set aside in yet.
-fn folder_aside(shared: &Shared) -> PathBuf {
-    let state = shared.state();
-    let mut time = (shared.settings.clock)();
-    loop {
-        let dir = shared.settings.dir.join(format!("forked-{time:013}"));
-        if !state.aside.iter().any(|aside| aside.dir == dir) {
-            return dir;
-        }
-        time += 1;
-    }
-}
-
-/// Adds the records of each exporter in a segment, above the acked ones.
-fn unacked(
-    shared: &Shared,
-    lane: &Lane,
-    segment: &Segment,
-    counts: &mut BTreeMap<IpAddr, u64>,
-) -> io::Result<()> {
-    let file = shared.storage.open(&segment.path, Mode::Read)?;
-    let header = SegmentHeader { lane: lane.id, first_seq: segment.first_seq, created: 0 };
-    let seed = super::frame::Seed::new(lane.id, segment.first_seq);
-    let mut walk = Walk::new(file.as_ref(), &header, segment.end, false);
-    while let Some(found) = walk.next()? {
-        let seq = found.header.seq;
-        if seq <= lane.acked_seq || seq > segment.last_seq || lane.row(seq).is_some() {
-            continue;
-        }
-        let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
-        let notes = frame.ok().and_then(|frame| frame.notes().ok()).unwrap_or_default();
-        for (address, records) in per_exporter(notes.shares.iter()) {
-            *counts.entry(address).or_insert(0) += records;
-        }
-    }
-    Ok(())
-}
-
-/// Deletes what was set aside first; somebody may have taken it away.
-fn drop_aside(shared: &Shared) -> io::Result<bool> {
-    let Some(oldest) = shared.state().aside.front().cloned() else { return Ok(false) };
-    match shared.storage.list(&oldest.dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        files => {
-            for file in files? {
-                remove(shared, &oldest.dir.join(file.name))?;
-            }
-            shared.storage.remove_dir(&oldest.dir)?;
-        }
-    }
-    shared.state().aside.pop_front();
-    tracing::error!(folder = %oldest.dir.display(), "The spool is full: what was set aside is deleted");
-    Ok(true)
 }
 
 /// Sees to it that another segment of `capacity` bytes may be made.

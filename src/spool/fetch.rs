@@ -195,12 +195,13 @@ pub fn add_row(shared: &Shared, journal: &mut Journal, row: SkipRow) -> Result<(
         rows
     };
     journal.skips.add(std::slice::from_ref(&kept), all)?;
-    let counted = shared.state().lane(row.lane).map_or(0, |lane| lane.counted_seq);
+    // The lane may have been set aside while the row was written; then the row goes with it.
+    let counted = shared.state().lane_not_closed(row.lane).map_or(0, |lane| lane.counted_seq);
     let above = (row.to > counted).then(|| row.cut_to(counted + 1));
     let records = above.as_ref().map(|above| {
         tally::between(shared, above.lane, above.from, above.to).unwrap_or_else(|| above.records())
     });
-    if let Some(lane) = shared.state().lane(row.lane) {
+    if let Some(lane) = shared.state().lane_not_closed(row.lane) {
         if let (Some(above), Some(records)) = (&above, records) {
             tally::skipped(shared, lane, above, records);
         }

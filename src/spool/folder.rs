@@ -6,6 +6,7 @@
 //! | a proxy runs on it | the last frame of a growing segment may be half written, and numbers after it are its own: neither is damage |
 //! | a segment goes while we read | it is left out; positions and rows are read after the segments, and speak for it |
 //! | a segment's header is damaged | the name says whose frames are in it |
+//! | a lane was being set aside when its proxy ended | what is in its folder already is not missing here |
 //! | there is no `positions` (a new folder, `quarantine`) | nothing is taken for acked or missing |
 
 mod survey;
@@ -111,6 +112,8 @@ pub struct LaneFound {
     pub rows: Vec<SkipRow>,
     /// Numbers that are neither acked, nor in a segment, nor skipped.
     pub missing: Vec<RangeInclusive<u64>>,
+    /// The folder that holds some of it already, if it is being set aside.
+    pub moving_to: Option<String>,
 }
 
 impl LaneFound {
@@ -137,6 +140,8 @@ pub struct Folder {
     pub rows: u64,
     /// Folders of what was set aside.
     pub aside: Vec<Beside>,
+    /// Lanes that those folders are of, each with its folder's name.
+    moving: BTreeMap<LaneId, String>,
     /// The folder `quarantine`.
     pub quarantine: Option<Beside>,
     /// All that is not as it was written, as far as was looked.
@@ -164,6 +169,7 @@ pub fn read(storage: &dyn Storage, dir: &Path, depth: Depth) -> Result<Folder, E
         positions: None,
         rows: 0,
         aside: Vec::new(),
+        moving: BTreeMap::new(),
         quarantine: None,
         damages: Vec::new(),
     };
@@ -198,6 +204,8 @@ impl Folder {
         let sizes = || files.iter().filter_map(|file| file.file_bytes);
         let beside = Beside { name: entry.name.clone(), files: sizes().count() as u64, bytes: sizes().sum() };
         if is_aside {
+            let of = positions::newest(storage, &dir).ok().flatten().unwrap_or_default();
+            self.moving.extend(of.lanes.iter().map(|position| (position.lane, entry.name.clone())));
             self.aside.push(beside);
         } else {
             self.quarantine = Some(beside);
@@ -279,6 +287,7 @@ impl Folder {
             unacked: Tally::default(),
             rows: Vec::new(),
             missing: Vec::new(),
+            moving_to: self.moving.get(&id).cloned(),
         };
         for segment in &self.segments {
             let lane = lanes.entry(segment.lane).or_insert_with(|| new(segment.lane, segment.created));
@@ -332,7 +341,7 @@ impl Folder {
             if self.in_use_by.is_none() {
                 gaps.push(at..=lane.next_seq - 1);
             }
-            if has_positions {
+            if has_positions && lane.moving_to.is_none() {
                 lane.missing = gaps.into_iter().flat_map(|gap| uncovered(lane, gap)).collect();
             }
         }

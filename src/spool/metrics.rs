@@ -57,6 +57,10 @@ pub struct Metrics {
     pub skipped_batches: Labelled,
     /// Records, and raw datagrams, in them, where they are known.
     pub skipped_records: Labelled,
+    /// Batches that were set aside, by this process or one before, and deleted when the byte budget was used up.
+    pub aside_deleted_batches: Counter,
+    /// Records in them, where they are known.
+    pub aside_deleted_records: Counter,
 }
 
 impl Metrics {
@@ -146,6 +150,21 @@ impl Metrics {
         for (name, help, counters) in labelled {
             counters.register(into, name, help);
         }
+        let deleted = [
+            (
+                "spool_aside_deleted_batches",
+                "Batches set aside and then deleted to make room",
+                &self.aside_deleted_batches,
+            ),
+            (
+                "spool_aside_deleted_records",
+                "Records and raw datagrams in them, where known",
+                &self.aside_deleted_records,
+            ),
+        ];
+        for (name, help, counter) in deleted {
+            into.register(name, help, counter.clone());
+        }
     }
 
     /// Counts a batch that gets no number.
@@ -211,6 +230,8 @@ impl Default for Metrics {
             dropped_records: Labelled::new("reason", &Self::DROPPED),
             skipped_batches: Labelled::new("reason", &Self::SKIPPED),
             skipped_records: Labelled::new("reason", &Self::SKIPPED),
+            aside_deleted_batches: Counter::default(),
+            aside_deleted_records: Counter::default(),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! <dir>/positions                               how far each lane is acked: see positions.rs
 //! <dir>/skips                                   numbers that will never be sent: see skips.rs
 //! <dir>/quarantine/                             damaged bytes and refused batches; bounded
-//! <dir>/forked-<time>/                          what was set aside of a lane that had two writers
+//! <dir>/forked-<time>/                          what was set aside of a lane that had two writers: see aside.rs
 //! <dir>/state/                                  the keeper's, if it was given no other place
 //! <dir>/spare-<n>.old, unfinished.new           blocks to write over, a segment being made; removed at start
 //! ```
@@ -61,6 +61,7 @@
 //! | the last frame is cut off | its bytes are counted and left; its number was never durable. Alone in its segment, it goes to quarantine |
 //! | a segment was being made | `unfinished.new` is removed |
 //! | a crash comes between unlink and anything else | the position was durable before: the next start goes on |
+//! | a crash comes while a lane is set aside | the next start takes it together from both folders and goes on: whole, in one folder, counted once |
 //! | a frame is damaged, others follow | found by magic, CRC and order of numbers on the grid of 8 B; the bytes are copied to quarantine, the numbers become `Skip{damaged}` |
 //! | a segment's header is damaged | the file goes to quarantine, its numbers become `Skip{lost}` |
 //! | the medium cannot read some bytes (EIO) | a frame there counts as damaged; a segment whose header is there is left out, its numbers become `Skip{lost}` |
@@ -70,7 +71,7 @@
 //! | a skip row is damaged | its numbers become `Skip{lost}` |
 //! | a write or an fdatasync fails | that file is never synced again: it ends at its last durable frame, another is begun, what was not durable is written again |
 //! | that fails too, or the disk is full | no batch is taken from the queue (the shards count what does not go in); reading goes on; tried again every second |
-//! | the budget is used up | spare files go, then what was set aside, then the oldest unsent segment of the oldest lane, its row durable first |
+//! | the budget is used up | spare files go, then what was set aside (counted), then the oldest unsent segment of the oldest lane, its row durable first |
 //! | another process has the folder | the start is refused |
 //! | the format is newer | the start is refused, nothing is touched |
 
@@ -84,6 +85,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+mod aside;
 mod budget;
 mod counted;
 mod cursor;

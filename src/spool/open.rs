@@ -11,16 +11,16 @@ use super::queue::{Queue, Sender};
 use super::read::{self, Walk};
 use super::recount::{self, recount};
 use super::segment::{UNFINISHED_NAME, parse_name};
-use super::skips::SkipsFile;
+use super::skips::{self, SkipsFile};
 use super::stall::Calls;
 use super::state::{AsideView, Journal, Lane, Segment, Shared, State};
 use super::writer::Writer;
-use super::{LaneId, LastHeard, OpenError, Recovered, Settings, SkipRow, Spool, quarantine, tally};
+use super::{LaneId, LastHeard, OpenError, Recovered, Settings, SkipRow, Spool, aside, quarantine, tally};
 use crate::proto::skip::Reason;
 use crate::storage::{Entry, Mode, Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 const LOCK_NAME: &str = "LOCK";
@@ -69,7 +69,8 @@ pub fn open_in_segments(
         return Err(OpenError::Newer { file, version });
     }
     let positions = PositionsFile::open(&storage, &dir).map_err(failed)?;
-    let (skips, rows) = SkipsFile::open(&storage, &dir).map_err(failed)?;
+    let (skips, mut rows) = SkipsFile::open(&storage, &dir).map_err(failed)?;
+    rows.extend(finds.rows_aside);
     let mut journal = Journal { positions: positions.file, skips };
     let mut recovered = Recovered { positions_damaged: positions.damaged, ..finds.recovered };
     let aside = finds.aside.into();
@@ -161,9 +162,7 @@ fn join(
     for position in positions {
         let lane = lanes.entry(position.lane).or_insert_with(|| Lane::new(position.lane, position.created));
         lane.created = lane.created.min(position.created);
-        lane.acked_seq = position.acked_seq;
-        lane.position = position.acked_seq;
-        lane.next_seq = lane.next_seq.max(position.next_seq).max(position.acked_seq + 1);
+        lane.stands_at(position);
     }
     for row in rows {
         if !positions.is_empty() && !lanes.contains_key(&row.lane) {
@@ -234,6 +233,8 @@ struct Finds<'a> {
     dir: &'a Path,
     lanes: BTreeMap<LaneId, Lane>,
     aside: Vec<AsideView>,
+    /// Rows of lanes that were being set aside, as their folders have them.
+    rows_aside: Vec<SkipRow>,
     recovered: Recovered,
     /// A file of a format that is newer than this program, and its version.
     newer: Option<(String, u16)>,
@@ -242,32 +243,64 @@ struct Finds<'a> {
 impl<'a> Finds<'a> {
     fn new(storage: Arc<dyn Storage>, dir: &'a Path) -> Self {
         let recovered = Recovered::default();
-        Self { storage, dir, lanes: BTreeMap::new(), aside: Vec::new(), recovered, newer: None }
+        let (lanes, aside, rows_aside) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { storage, dir, lanes, aside, rows_aside, recovered, newer: None }
     }
 
     fn look_through(&mut self) -> io::Result<()> {
         let mut entries = self.storage.list(self.dir)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let found = aside::find(self.storage.as_ref(), self.dir, &entries)?;
+        if !found.is_empty() {
+            // One that was moved in part may be under both names no more.
+            entries = self.storage.list(self.dir)?;
+        }
         let mut segments = Vec::new();
         for entry in entries {
             if parse_name(&entry.name).is_some() {
-                segments.extend(self.check_header(&entry)?);
+                let header = self.check_header(&entry)?;
+                segments.extend(header.map(|header| (self.dir.join(&entry.name), header)));
             } else if entry.name == UNFINISHED_NAME || entry.name.starts_with("spare-") {
                 self.storage.remove(&self.dir.join(&entry.name))?;
-            } else if entry.name.starts_with("forked-") && entry.file_bytes.is_none() {
-                let dir = self.dir.join(&entry.name);
-                let files = self.storage.list(&dir)?;
-                // Segments alone, as in the spool itself.
-                let segments = files.iter().filter(|file| parse_name(&file.name).is_some());
-                let disk_bytes = segments.filter_map(|file| file.file_bytes).sum();
-                self.aside.push(AsideView { dir, disk_bytes });
             }
         }
-        for (place, header) in segments.iter().enumerate() {
-            let next = segments.get(place + 1).filter(|next| next.lane == header.lane);
-            self.survey(header, next.map(|next| next.first_seq - 1))?;
+        for found in found {
+            segments.extend(self.take_up(found));
+        }
+        segments.sort_by_key(|(_, header)| (header.lane, header.first_seq));
+        for (place, (path, header)) in segments.iter().enumerate() {
+            let next = segments.get(place + 1).map(|(_, next)| next).filter(|next| next.lane == header.lane);
+            self.survey(path, header, next.map(|next| next.first_seq - 1))?;
         }
         Ok(())
+    }
+
+    /// A folder of what was set aside. Gives the segments of a lane that has not come whole into it yet.
+    fn take_up(&mut self, found: aside::Found) -> Vec<(PathBuf, SegmentHeader)> {
+        let aside::Found { dir, segments, unfinished } = found;
+        let Some(position) = unfinished else {
+            // Segments alone, as in the spool itself.
+            let disk_bytes = segments.iter().filter_map(|segment| segment.file_bytes).sum();
+            self.aside.push(AsideView { dir, disk_bytes });
+            return Vec::new();
+        };
+        tracing::warn!(lane = %position.lane, folder = %dir.display(), "A lane was being set aside: it goes on");
+        let lane = Lane::new(position.lane, position.created);
+        let lane = self.lanes.entry(position.lane).or_insert(lane);
+        lane.stands_at(&position);
+        (lane.forked, lane.aside_dir) = (true, Some(dir.clone()));
+        match skips::read(self.storage.as_ref(), &dir) {
+            Ok(read) => self.rows_aside.extend(read.rows),
+            Err(error) => tracing::warn!(%error, "The skip rows of what is set aside cannot be read"),
+        }
+        let header = |segment: Entry| {
+            let path = dir.join(&segment.name);
+            let file = self.storage.open(&path, Mode::Read).ok()?;
+            let header = read::segment_header(file.as_ref()).ok()?.ok()?;
+            let is_so = parse_name(&segment.name) == Some((header.lane, header.first_seq));
+            is_so.then_some((path, header))
+        };
+        segments.into_iter().filter_map(header).collect()
     }
 
     /// The header of a segment file. A file without a sound one goes to quarantine.
@@ -308,9 +341,8 @@ impl<'a> Finds<'a> {
     }
 
     /// Takes up a segment: what its footer says, or what reading it through gives. It ends before the next.
-    fn survey(&mut self, header: &SegmentHeader, last_seq: Option<u64>) -> io::Result<()> {
-        let path = self.dir.join(super::segment::file_name(header.lane, header.first_seq));
-        let file = self.storage.open(&path, Mode::Read)?;
+    fn survey(&mut self, path: &Path, header: &SegmentHeader, last_seq: Option<u64>) -> io::Result<()> {
+        let file = self.storage.open(path, Mode::Read)?;
         let footer = match read::footer(file.as_ref(), header)? {
             Some(footer) => footer,
             None => {
@@ -320,22 +352,23 @@ impl<'a> Finds<'a> {
                     tracing::warn!(file = %path.display(), torn_bytes, "The last write was cut off");
                 }
                 // What was reserved behind is given back. Should that fail, it only takes room.
-                let file = self.storage.open(&path, Mode::Write)?;
+                let file = self.storage.open(path, Mode::Write)?;
                 let _ = file.set_len(footer.end + torn_bytes);
                 footer
             }
         };
         if footer.frames == 0 {
             // Nothing was ever durable in it. A first frame that was cut off is kept for people.
-            if file.len()? > footer.end {
+            let is_kept = path.parent() != Some(self.dir);
+            if !is_kept && file.len()? > footer.end {
                 self.put_away(&super::segment::file_name(header.lane, header.first_seq), file.len()?);
-            } else {
-                let _ = self.storage.remove(&path);
+            } else if !is_kept {
+                let _ = self.storage.remove(path);
             }
             return Ok(());
         }
         if last_seq.is_none() {
-            self.make_durable(&path);
+            self.make_durable(path);
         }
         let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));
         let last_seq = footer.last_seq.min(last_seq.unwrap_or(u64::MAX));
@@ -344,7 +377,7 @@ impl<'a> Finds<'a> {
             first_seq: header.first_seq,
             last_seq,
             disk_bytes: file.len()?,
-            path,
+            path: path.to_owned(),
             end: footer.end,
             oldest_received: footer.oldest_received,
             growing: None,
@@ -357,7 +390,7 @@ impl<'a> Finds<'a> {
     /// fdatasync. They count from here on.
     fn make_durable(&self, path: &Path) {
         let synced = self.storage.open(path, Mode::Write).and_then(|file| file.sync());
-        if let Err(error) = synced.and_then(|()| self.storage.sync_dir(self.dir)) {
+        if let Err(error) = synced.and_then(|()| self.storage.sync_dir(path.parent().unwrap_or(self.dir))) {
             tracing::error!(file = %path.display(), %error, "What was found may not outlive a power cut");
         }
     }

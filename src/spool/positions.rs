@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 /// The file's name.
 pub const NAME: &str = "positions";
-const NEW_NAME: &str = "positions.new";
+/// The file is made under this name.
+pub const NEW_NAME: &str = "positions.new";
 const MAGIC: [u8; 8] = *b"FLOWPOS\0";
 const VERSION: u16 = 1;
 const SLOT_BYTES: usize = 64 << 10;
@@ -165,6 +166,19 @@ pub fn read(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Vec<(u64, Sl
     };
     let offsets = (0..SLOTS).map(|slot| (slot * SLOT_BYTES) as u64);
     Ok(Some(offsets.zip(read_slots(file.as_ref())?).collect()))
+}
+
+/// What holds of the file in `dir`: `None` if there is none, or no slot of it can be read.
+///
+/// # Errors
+/// Those of the disk.
+pub fn newest(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Positions>> {
+    let slots = read(storage, dir)?.unwrap_or_default().into_iter();
+    let good = slots.filter_map(|(_, slot)| match slot {
+        Slot::Good(generation, positions) => Some((generation, positions)),
+        Slot::Unused | Slot::Bad(_) => None,
+    });
+    Ok(good.max_by_key(|(generation, _)| *generation).map(|(_, positions)| positions))
 }
 
 /// The open file.

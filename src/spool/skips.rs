@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 /// The file's name.
 pub const NAME: &str = "skips";
-const NEW_NAME: &str = "skips.new";
+/// The file is made under this name.
+pub const NEW_NAME: &str = "skips.new";
 const MAGIC: [u8; 2] = [0xF5, 0x5C];
 const VERSION: u8 = 1;
 /// The file is written anew when this much of it is rows that nobody needs, and more than half.

@@ -77,6 +77,8 @@ pub struct Lane {
     pub closed: bool,
     /// Two writers have used it: what is unacked of it goes into a folder of its own.
     pub forked: bool,
+    /// That folder, from the first try on.
+    pub aside_dir: Option<PathBuf>,
     /// An earlier start has written it.
     pub is_of_before: bool,
     /// What is neither acked, nor skipped, nor set aside.
@@ -109,6 +111,7 @@ impl Lane {
             last_acked: None,
             closed: false,
             forked: false,
+            aside_dir: None,
             is_of_before: false,
             unacked: Count::default(),
             is_unsure: false,
@@ -117,6 +120,13 @@ impl Lane {
             total: Some(0),
             passed: None,
         }
+    }
+
+    /// Takes up what a file of positions says of it.
+    pub fn stands_at(&mut self, position: &LanePosition) {
+        self.acked_seq = self.acked_seq.max(position.acked_seq);
+        self.position = self.acked_seq;
+        self.next_seq = self.next_seq.max(position.next_seq).max(self.acked_seq + 1);
     }
 
     /// The uplink has nothing more to do with it.
@@ -297,6 +307,11 @@ impl State {
         self.lanes.iter_mut().rev().find(|lane| lane.id == id && !lane.is_gone())
     }
 
+    /// The same, set aside or not.
+    pub fn lane_not_closed(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().rev().find(|lane| lane.id == id && !lane.closed)
+    }
+
     /// What segments and what lies beside them take on disk.
     pub fn disk_bytes(&self) -> u64 {
         let segments = self.lanes.iter().flat_map(|lane| &lane.segments).map(|segment| segment.disk_bytes);
@@ -344,7 +359,7 @@ impl State {
 
     /// All rows that are still needed.
     pub fn rows(&self) -> Vec<SkipRow> {
-        self.lanes.iter().filter(|lane| !lane.is_gone()).flat_map(|lane| lane.rows.iter().cloned()).collect()
+        self.lanes.iter().filter(|lane| !lane.closed).flat_map(|lane| lane.rows.iter().cloned()).collect()
     }
 
     /// How lanes stand, for the uplink.

@@ -4,7 +4,6 @@
 //! A batch has its number, and may be sent, before it is on disk. What is not durable yet stays in
 //! `unsynced`, so that a file that fails can be left and its tail written again to another one.
 
-use super::budget;
 use super::frame::{FOOTER_BYTES, MAX_FRAME_BYTES, SegmentHeader, Totals, frame_bytes};
 use super::metrics::Metrics;
 use super::queue::Wake;
@@ -12,7 +11,7 @@ use super::read::Index;
 use super::segment::{Growing, Numbered};
 use super::state::{GrowingView, Lane, Segment, Shared, State};
 use super::tally::Count;
-use super::{LaneId, Stored, is_full};
+use super::{LaneId, Stored, aside, budget, is_full};
 use crate::batch::{Digest, Sealed};
 use std::io;
 use std::sync::Arc;
@@ -443,12 +442,18 @@ impl Writer {
 
     fn settle(&mut self, durable: bool) {
         self.settle_at = None;
-        let settled = budget::set_aside(&self.shared).and_then(|()| budget::settle(&self.shared, durable));
+        // Each by itself: on a full disk there may be no room for a folder before what is acked has gone.
+        let settled = budget::settle(&self.shared, durable);
+        let moved = aside::set_aside(&self.shared);
         if let Err(error) = &settled {
             self.shared.metrics.disk_errors.inc();
             tracing::warn!(%error, "The spool's positions could not be written");
         }
-        if settled.is_err() || self.shared.state().dirty {
+        if let Err(error) = &moved {
+            self.shared.metrics.disk_errors.inc();
+            tracing::warn!(%error, "A lane could not be set aside yet");
+        }
+        if settled.is_err() || moved.is_err() || self.shared.state().dirty {
             self.settle_at = Some(self.now + SETTLE_AFTER);
         }
     }

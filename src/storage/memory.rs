@@ -26,6 +26,8 @@ pub struct Faults {
     pub failing_writes: u32,
     /// Nothing may be changed.
     pub read_only: bool,
+    /// So many more changes, syncs of files among them, and then none.
+    pub changes_left: Option<u64>,
     /// The most bytes that files may take; 0: no limit.
     pub capacity: u64,
 }
@@ -130,9 +132,10 @@ impl State {
     }
 
     fn changing(&mut self) -> io::Result<()> {
-        if self.faults.read_only {
+        if self.faults.read_only || self.faults.changes_left == Some(0) {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
+        self.faults.changes_left = self.faults.changes_left.map(|left| left - 1);
         Ok(())
     }
 

@@ -55,6 +55,9 @@ fn lane_text(text: &mut String, folder: &Folder, lane: &LaneFound, now: u64) {
     say("next batch", lane.next_seq.to_string());
     say("acknowledged to", lane.acked_seq.to_string());
     say("unacknowledged", tally(&lane.unacked));
+    if let Some(folder) = &lane.moving_to {
+        say("being set aside", format!("the rest of it is in {folder}"));
+    }
     for row in &lane.rows {
         say("skipped", row_text(row));
     }
@@ -144,6 +147,7 @@ fn lane_json(folder: &Folder, lane: &LaneFound) -> Value {
         "next_seq": lane.next_seq,
         "acked_seq": lane.acked_seq,
         "unacked": tally_json(&lane.unacked),
+        "moving_to": lane.moving_to,
         "skipped": lane.rows.iter().map(row_json).collect::<Vec<_>>(),
         "missing": lane.missing.iter().map(|gap| [*gap.start(), *gap.end()]).collect::<Vec<_>>(),
         "segments": segments.map(segment_json).collect::<Vec<_>>(),

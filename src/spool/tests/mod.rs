@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tempfile::TempDir;
 
+mod aside;
 mod course;
 mod damage;
 mod disk;
