@@ -46,7 +46,10 @@ impl Keeping {
     /// Hands over all that has changed, at the end, as fast as the keeper writes it. A disk that takes longer than
     /// [`LAST_WAIT`] loses the rest.
     pub(super) fn hand_over_all(&mut self, decoder: &mut Decoder) {
-        let until = Instant::now() + LAST_WAIT;
+        self.hand_over_until(decoder, Instant::now() + LAST_WAIT);
+    }
+
+    fn hand_over_until(&mut self, decoder: &mut Decoder, until: Instant) {
         self.sender.hurry();
         self.give(decoder, usize::MAX);
         while !self.marked.is_empty() && Instant::now() < until {
@@ -146,6 +149,11 @@ mod tests {
         keeper::open(settings, keeper::Metrics::default()).unwrap()
     }
 
+    /// However slow the machine that the test runs on.
+    fn hand_over_all(keeping: &mut Keeping, decoder: &mut Decoder) {
+        keeping.hand_over_until(decoder, Instant::now() + Duration::from_secs(3600));
+    }
+
     #[test]
     fn the_end_hands_over_more_than_the_keeper_takes_at_once() {
         const DOMAINS: u16 = 25_000;
@@ -162,7 +170,7 @@ mod tests {
         let mut keeping = restore(&mut decoder, &rows, sender, &Ingest::new());
         (1..=DOMAINS).for_each(|port| tell(&mut decoder, port, 8));
         let writer = std::thread::spawn(move || keeper.run());
-        keeping.hand_over_all(&mut decoder);
+        hand_over_all(&mut keeping, &mut decoder);
         drop(keeping);
         writer.join().unwrap();
         let (_keeper, _sender, rows) = keeper::open(settings, keeper::Metrics::default()).unwrap();
@@ -208,7 +216,7 @@ mod tests {
         keeping.hand_over(&mut decoder);
         assert_eq!(keeping.marked, HashSet::from([key(1)]));
         assert!(sender.put(key(9), None));
-        keeping.hand_over_all(&mut decoder);
+        hand_over_all(&mut keeping, &mut decoder);
         assert_eq!(keeping.marked, HashSet::new());
     }
 
@@ -231,7 +239,7 @@ mod tests {
             tell_from(&mut decoder, from(host), 8);
             read(&mut decoder, host);
         }
-        keeping.hand_over_all(&mut decoder);
+        hand_over_all(&mut keeping, &mut decoder);
         for forged in 0..40_000 {
             let address = 0x0a00_0000 + forged;
             tell_from(&mut decoder, from(address), 8);
@@ -246,7 +254,7 @@ mod tests {
                 assert!(keeping.given.len() + keeping.marked.len() < 1_000, "few marks are left behind");
             }
         }
-        keeping.hand_over_all(&mut decoder);
+        hand_over_all(&mut keeping, &mut decoder);
         drop(keeping);
         writer.join().unwrap();
 

@@ -13,7 +13,7 @@
 //! | a crash comes before 1 | the lane is as before, and the uplink finds again what is wrong with it; the start removes the folder |
 //! | a crash comes before 3 | the start takes the lane together from both folders, sent no more, and goes on |
 //! | the byte budget is used up | the folder set aside first is deleted, counted |
-//! | there is no room for a folder, and nothing else may go | the lane is counted as set aside and as deleted |
+//! | there is no room for a folder | the lane's segments are dropped one by one, before those of others, as the budget drops any |
 //! | a folder holds other segments of the same names as the spool (a backup was put back) | it stays as it is; the lane in the spool is one like any other |
 
 use super::LaneId;
@@ -46,6 +46,7 @@ pub fn set_aside(shared: &Shared) -> io::Result<()> {
             prepare(shared, &lane, &dir)?;
             move_segments(shared, &lane, &dir)?;
         }
+        remove_left(shared, lane.id)?;
         forget(shared, &mut journal, lane.id)?;
     }
     Ok(())
@@ -109,8 +110,20 @@ fn move_segments(shared: &Shared, lane: &Lane, dir: &Path) -> io::Result<()> {
             .filter(|moved| moved.first_seq == segment.first_seq)
             .for_each(|moved| moved.path = path.clone());
     }
-    shared.storage.sync_dir(dir)?;
-    shared.storage.sync_dir(&shared.settings.dir)
+    shared.storage.sync_dir(dir)
+}
+
+/// Removes what is left of a lane that has moved: segments that were given up when the disk failed under them, and
+/// could not be removed then. The next start would take the lane up again for them, and for those of which a power cut
+/// takes back that they are gone.
+fn remove_left(shared: &Shared, lane: LaneId) -> io::Result<()> {
+    let dir = &shared.settings.dir;
+    for entry in shared.storage.list(dir)? {
+        if parse_name(&entry.name).is_some_and(|(of, _)| of == lane) {
+            remove(shared, &dir.join(&entry.name))?;
+        }
+    }
+    shared.storage.sync_dir(dir)
 }
 
 /// Takes the lane out of the spool and counts it.
@@ -216,32 +229,6 @@ fn delete_folder(shared: &Shared, dir: &Path) -> io::Result<()> {
         remove(shared, &dir.join(file.name))?;
     }
     shared.storage.remove_dir(dir)
-}
-
-/// Deletes a lane that is to be set aside and has nothing in its folder yet: the disk may have no room for one. False
-/// if there is none.
-///
-/// # Errors
-/// Those of the disk; nothing has gone then.
-pub fn delete_waiting(shared: &Shared, journal: &mut Journal) -> io::Result<bool> {
-    let Some(lane) = waiting(shared).filter(|lane| !lane.segments.is_empty()) else { return Ok(false) };
-    let dir = lane.aside_dir.as_deref();
-    if lane.segments.iter().any(|segment| segment.path.parent() == dir) {
-        return Ok(false);
-    }
-    forget(shared, journal, lane.id)?;
-    shared.metrics.aside_deleted_batches.inc_by(lane.unacked.batches);
-    shared.metrics.aside_deleted_records.inc_by(lane.unacked.records);
-    tracing::error!(lane = %lane.id, "The spool is full: what was to be set aside is deleted");
-    for segment in &lane.segments {
-        if let Err(error) = remove(shared, &segment.path) {
-            tracing::warn!(%error, file = %segment.path.display(), "A segment that is not needed stays on disk");
-        }
-    }
-    if let Some(dir) = dir {
-        clear(shared.storage.as_ref(), dir);
-    }
-    Ok(true)
 }
 
 /// Removes a folder in which there is no segment, as far as it is ours and the disk lets it.

@@ -157,7 +157,8 @@ fn discard(shared: &Shared, segment: &Segment) -> io::Result<()> {
 }
 
 /// Makes room: removes a spare file, else what was set aside first, else drops the oldest segment of the
-/// oldest lane of which nothing was sent since that lane was opened at the collector. False if there is none.
+/// oldest lane of which nothing was sent since that lane was opened at the collector; but of a lane that waits to be set
+/// aside first. False if there is none.
 ///
 /// # Errors
 /// Those of the disk; nothing has gone then.
@@ -168,7 +169,7 @@ pub fn drop_oldest(shared: &Shared) -> io::Result<bool> {
         remove(shared, &spare.path)?;
         return Ok(true);
     }
-    if aside::delete_oldest(shared)? || aside::delete_waiting(shared, &mut journal)? {
+    if aside::delete_oldest(shared)? {
         return Ok(true);
     }
     let Some((lane, segment, acked)) = choose(&mut shared.state()) else { return Ok(false) };
@@ -183,10 +184,12 @@ pub fn drop_oldest(shared: &Shared) -> io::Result<bool> {
     result.map(|()| true)
 }
 
-/// Marks the segment that is to go, so that nobody sends of it meanwhile.
+/// Marks the segment that is to go, so that nobody sends of it meanwhile. Lanes that are to be set aside come first.
 fn choose(state: &mut State) -> Option<(LaneId, Segment, u64)> {
-    for lane in state.lanes.iter_mut().filter(|lane| !lane.is_gone()) {
-        let (acked, sent) = (lane.acked_seq, lane.sent_seq);
+    let mut lanes: Vec<&mut Lane> = state.lanes.iter_mut().filter(|lane| !lane.closed).collect();
+    lanes.sort_by_key(|lane| !lane.forked);
+    for lane in lanes {
+        let (acked, sent) = (lane.acked_seq, if lane.forked { 0 } else { lane.sent_seq });
         let id = lane.id;
         let unsent = |segment: &&mut Segment| {
             segment.growing.is_none() && segment.last_seq > acked && segment.first_seq > sent
@@ -207,7 +210,7 @@ fn drop_segment(
     acked: u64,
 ) -> io::Result<()> {
     let from = segment.first_seq.max(acked + 1);
-    let parts = match shared.state().lane(lane) {
+    let parts = match shared.state().lane_not_closed(lane) {
         Some(lane) => lane.without_rows(from, segment.last_seq),
         None => Vec::new(),
     };
@@ -277,7 +280,7 @@ fn count(shared: &Shared, lane: LaneId, segment: &Segment, rows: &mut [SkipRow])
 /// records of each number where these are too many. Their sums stay exact.
 fn draw_together(shared: &Shared, lane: LaneId) {
     let mut state = shared.state();
-    let Some(lane) = state.lane(lane) else { return };
+    let Some(lane) = state.lane_not_closed(lane) else { return };
     let mut details: usize = lane.rows.iter().map(|row| row.records_per_seq.len()).sum();
     for row in lane.rows.iter_mut().skip(1) {
         if details <= MAX_DETAILS {

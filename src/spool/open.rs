@@ -162,7 +162,10 @@ fn join(
     for position in positions {
         let lane = lanes.entry(position.lane).or_insert_with(|| Lane::new(position.lane, position.created));
         lane.created = lane.created.min(position.created);
-        lane.stands_at(position);
+        // Once it is to be set aside nothing more is acked of it: its folder says where it stood.
+        if !lane.forked {
+            lane.stands_at(position);
+        }
     }
     for row in rows {
         if !positions.is_empty() && !lanes.contains_key(&row.lane) {

@@ -359,7 +359,7 @@ impl State {
 
     /// All rows that are still needed.
     pub fn rows(&self) -> Vec<SkipRow> {
-        self.lanes.iter().filter(|lane| !lane.closed).flat_map(|lane| lane.rows.iter().cloned()).collect()
+        self.lanes.iter().flat_map(|lane| lane.rows.iter().cloned()).collect()
     }
 
     /// How lanes stand, for the uplink.

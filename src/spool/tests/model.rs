@@ -160,4 +160,40 @@ mod found {
             Append { batches: 6, bytes: 1113 },
         ]);
     }
+
+    #[test]
+    fn nothing_is_left_in_the_spool_of_a_lane_that_is_set_aside() {
+        run(&[
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 4, bytes: 661 },
+            Ack { lane: 0, upto: 214 },
+            Append { batches: 1, bytes: 357 },
+            Append { batches: 3, bytes: 989 },
+            FailWrites(1),
+            Ack { lane: 0, upto: 205 },
+            ReadOnly,
+            SetAside { lane: 0 },
+            Mend,
+            Append { batches: 5, bytes: 637 },
+            Append { batches: 1, bytes: 0 },
+        ]);
+    }
+
+    #[test]
+    fn a_power_cut_brings_nothing_back_of_a_lane_that_was_done_with() {
+        run(&[
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 4, bytes: 661 },
+            Ack { lane: 0, upto: 214 },
+            Append { batches: 1, bytes: 357 },
+            Append { batches: 3, bytes: 989 },
+            FailWrites(1),
+            Ack { lane: 0, upto: 205 },
+            Full { left: 0 },
+            SetAside { lane: 0 },
+            Mend,
+            Append { batches: 5, bytes: 637 },
+            PowerCut { cut: Cut::Nothing, seed: 0 },
+        ]);
+    }
 }

@@ -1,5 +1,6 @@
 //! One world: a spool on a disk in memory, and what it must hold.
 
+mod aside;
 mod checks;
 mod damage;
 
@@ -72,12 +73,15 @@ struct Lane {
     refused: u64,
     /// These may be lost: they were damaged, or in no file when the process died.
     excused: BTreeSet<u64>,
+    /// These were acked, and in no file when the process died: what is acked need not be synced.
+    acked_unkept: BTreeSet<u64>,
     /// First numbers of segments that are damaged as a whole, with what comes into them later.
     bad_segments: BTreeSet<u64>,
     /// What its rows have said before.
     reasons: BTreeMap<u64, Reason>,
     closed: bool,
-    aside: bool,
+    /// It is set aside, or to be; what was unacked of it and in its files then.
+    aside: Option<BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,11 @@ struct Life {
     spool: Spool,
     writer: Writer,
     sender: Option<Sender>,
+    metrics: Metrics,
+    /// Batches that lay in folders of what is set aside when it began.
+    aside_before: u64,
+    /// Those that were deleted, at the last look.
+    aside_deleted: u64,
     /// Lanes of earlier lives.
     older: BTreeSet<LaneId>,
     /// What was found at the start is on the disk.
@@ -234,11 +243,31 @@ impl World {
 
     fn turn(&mut self) {
         let now = self.now;
+        self.write(|writer| writer.step(now));
+    }
+
+    /// The writer does something. Batches may get numbers of its lane and be set aside with it at once.
+    fn write(&mut self, work: impl FnOnce(&mut Writer) -> bool) -> bool {
         let life = self.life.as_mut().unwrap();
-        if !life.ended {
-            life.writer.step(now);
+        if life.ended {
+            return true;
+        }
+        let numbered = life.metrics.numbered_batches.get();
+        let current = life.spool.shared.state().current().map(|lane| lane.id);
+        let is_last = work(&mut life.writer);
+        let numbered = life.metrics.numbered_batches.get() - numbered;
+        let state = life.spool.shared.state();
+        let fresh = state.lanes.iter().filter(|lane| !life.older.contains(&lane.id));
+        let known = |id| self.lanes.get(id).map_or(0, |known| known.batches.len() as u64);
+        let seen: u64 = fresh.map(|lane| lane.next_seq - 1 - known(&lane.id)).sum();
+        let current = current.filter(|_| numbered > seen);
+        drop(state);
+        if let Some(current) = current {
+            let unseen = self.offered.drain(..usize::try_from(numbered - seen).unwrap());
+            self.lanes.entry(current).or_default().batches.extend(unseen);
         }
         self.learn();
+        is_last
     }
 
     /// Batches get their numbers in the order in which they were handed in.
@@ -319,47 +348,33 @@ impl World {
     fn set_aside(&mut self, lane: u8) {
         let Some(LaneView { id, .. }) = self.chosen(lane) else { return };
         self.pass(20);
-        let is_quiet = self.offered.is_empty();
-        let kept: Vec<Frame> = {
+        let kept: BTreeSet<u64> = {
             let mut state = self.spool().shared.state();
             let Some(lane) = state.lane(id) else { return };
             let files = self.disk.files();
             let held = files.iter().filter(|(_, path, _)| is_segment(path));
             let held = held.flat_map(|(_, _, bytes)| frames(bytes)).filter(|frame| frame.lane == id);
-            held.filter(|frame| frame.seq > lane.acked_seq && lane.row(frame.seq).is_none()).collect()
+            let unacked = held.map(|frame| frame.seq).filter(|seq| *seq > lane.acked_seq);
+            unacked.filter(|seq| lane.row(*seq).is_none()).collect()
         };
-        self.lane(id).aside = true;
+        self.lane(id).aside = Some(kept);
         self.spool().set_aside(id);
         self.turn();
-        let files = self.disk.files();
-        let aside: BTreeMap<(LaneId, u64), Digest> = files
-            .iter()
-            .filter(|(_, path, _)| is_aside(path))
-            .flat_map(|(_, _, bytes)| frames(bytes))
-            .map(|frame| ((frame.lane, frame.seq), frame.digest))
-            .collect();
-        // They got their numbers within the turn in which the lane went.
-        let taken: BTreeSet<Digest> = aside.values().copied().collect();
-        self.offered.retain(|digest| !taken.contains(digest));
-        if is_quiet && !self.spool().shared.state().lanes.iter().any(|lane| lane.id == id) {
-            let gone = kept.iter().find(|frame| !aside.contains_key(&(id, frame.seq)));
-            assert!(gone.is_none(), "{gone:?} was neither acked nor set aside");
-        }
     }
 
     fn end(&mut self) {
         self.life.as_mut().unwrap().sender = None;
+        let now = self.now;
         for _ in 0..3 {
-            let now = self.now;
-            let life = self.life.as_mut().unwrap();
-            if life.writer.step(now) {
+            if self.write(|writer| writer.step(now)) {
                 break;
             }
         }
-        let life = self.life.as_mut().unwrap();
-        life.writer.finish();
-        life.ended = true;
-        self.learn();
+        self.write(|writer| {
+            writer.finish();
+            true
+        });
+        self.life.as_mut().unwrap().ended = true;
         self.kill();
     }
 
@@ -381,14 +396,16 @@ impl World {
         drop(life);
         self.offered.clear();
         let files = left(&self.disk);
-        let held = files.iter().filter(|(path, _)| is_segment(path));
+        let held = files.iter().filter(|(path, _)| is_segment(path) || is_aside(path));
         let held: BTreeSet<(LaneId, u64)> =
             held.flat_map(|(_, bytes)| frames(bytes)).map(|frame| (frame.lane, frame.seq)).collect();
         for (id, lane) in &mut self.lanes {
             let numbers = lane.acked + 1..=lane.batches.len() as u64;
             let with_row =
                 |seq: u64| self.rows.iter().any(|row| row.lane == *id && row.from <= seq && seq <= row.to);
-            lane.excused.extend(numbers.filter(|seq| !held.contains(&(*id, *seq)) && !with_row(*seq)));
+            let is_kept = |seq: &u64| held.contains(&(*id, *seq)) || with_row(*seq);
+            lane.excused.extend(numbers.filter(|seq| !is_kept(seq)));
+            lane.acked_unkept.extend((1..=lane.acked).filter(|seq| !is_kept(seq)));
         }
     }
 
@@ -421,9 +438,20 @@ impl World {
             self.disk.fail(|faults| *faults = Faults::default());
             open().expect("a disk that works")
         });
-        let older = spool.lanes().iter().filter(|lane| !lane.current).map(|lane| lane.id).collect();
+        let mut older: BTreeSet<LaneId> = spool.shared.state().lanes.iter().map(|lane| lane.id).collect();
+        older.retain(|lane| Some(*lane) != spool.lanes().last().map(|view| view.id));
         let written_down = metrics.disk_errors.get() == 0;
-        self.life = Some(Life { spool, writer, sender: Some(sender), older, written_down, ended: false });
+        self.life = Some(Life {
+            spool,
+            writer,
+            sender: Some(sender),
+            metrics,
+            aside_before: 0,
+            aside_deleted: 0,
+            older,
+            written_down,
+            ended: false,
+        });
         self.take_stock(&found);
     }
 }
