@@ -76,8 +76,8 @@ impl World {
             let Some((dir, there)) = folders.and_then(BTreeMap::first_key_value) else { continue };
             let found = folder::read(self.disk.as_ref(), dir, Depth::Headers).unwrap();
             let is_skipped = |seq: &&u64| found.lanes.iter().any(|lane| !lane.is_unacked(**seq));
-            let gone = kept.difference(there).filter(|seq| !known.excused.contains(seq));
-            assert_eq!(gone.filter(|seq| !is_skipped(seq)).next(), None, "{id}: {kept:?} became {there:?}");
+            let mut gone = kept.difference(there).filter(|seq| !known.excused.contains(seq));
+            assert_eq!(gone.find(|seq| !is_skipped(seq)), None, "{id}: {kept:?} became {there:?}");
         }
         let life = self.life();
         let is_damaged = self.lanes.values().any(|known| known.aside.is_some() && !known.excused.is_empty());
