@@ -6,8 +6,8 @@
 //! What goes wrong: kills and power cuts of either end, the collector dead before or after a change of its mark store,
 //! stops in order (the collector's Drain, the proxy's last sending), partitions of both directions or of one,
 //! connections on which nothing comes for a while, slow networks, a commit that stalls, a clock that jumps, batches
-//! that no collector can read. Then all is well, everything must be delivered, and the oracle adds up; the ledger of
-//! each proxy is added up all the while.
+//! that no collector can read. Then all is well and everything must be delivered, a few times over; in the end the oracle
+//! adds up. The ledger of each proxy is added up all the while.
 //!
 //! | in place of | there is | so that |
 //! |---|---|---|

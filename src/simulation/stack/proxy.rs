@@ -13,6 +13,7 @@ use crate::uplink::{self, Link, Live, Parts, Totals};
 use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -60,8 +61,8 @@ pub struct Proxy {
     life: Mutex<Option<Life>>,
     rng: Mutex<StdRng>,
     poisoned: Mutex<u32>,
-    /// Batches are made no more.
-    calm: CancellationToken,
+    /// No batch comes.
+    calm: AtomicBool,
     /// Connections of all its lives.
     connections: Mutex<u64>,
 }
@@ -77,7 +78,7 @@ impl Proxy {
             life: Mutex::default(),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             poisoned: Mutex::default(),
-            calm: CancellationToken::new(),
+            calm: AtomicBool::new(false),
             connections: Mutex::default(),
         }
     }
@@ -156,8 +157,11 @@ impl Proxy {
     async fn take_in(&self, written: &CancellationToken) {
         loop {
             self.pause(self.habits.pause_ms).await;
-            if self.calm.is_cancelled() || written.is_cancelled() {
+            if written.is_cancelled() {
                 return;
+            }
+            if self.calm.load(Ordering::Relaxed) {
+                continue;
             }
             let poison = self.habits.poison && self.random(|rng| rng.random_bool(0.01)) && self.may_poison();
             let filler = self.random(|rng| rng.random_range(0..900));
@@ -191,9 +195,9 @@ impl Proxy {
         }
     }
 
-    /// No batch comes any more.
-    pub fn calm(&self) {
-        self.calm.cancel();
+    /// Whether no batch comes.
+    pub fn calm(&self, calm: bool) {
+        self.calm.store(calm, Ordering::Relaxed);
     }
 
     /// The process has ended in order.

@@ -19,8 +19,9 @@ use turmoil::Sim;
 
 /// The network moves on by this.
 const TICK: Duration = Duration::from_millis(10);
-/// How long things go wrong.
-const TROUBLE: Duration = Duration::from_secs(90);
+/// How often things go wrong for a while and all is well again, and how long they go wrong.
+const ROUNDS: u32 = 3;
+const TROUBLE: Duration = Duration::from_secs(20);
 /// The most that may pass after that until all is delivered: the longest waits of an uplink, one after the other.
 const REST: Duration = Duration::from_secs(400);
 /// Once all is delivered, proxies end within this: a moment for the writer, one for the goodbye.
@@ -90,11 +91,15 @@ impl World {
         };
         let habits = Habits {
             max_rate: rng.random_bool(0.3).then(|| rng.random_range(2_000..20_000)),
-            max_connection_age: Duration::from_secs(rng.random_range(10..120)),
+            max_connection_age: Duration::from_secs(if rng.random_bool(0.5) {
+                rng.random_range(10..120)
+            } else {
+                86_400
+            }),
             fresh_after: Duration::from_secs(rng.random_range(2..60)),
             poison: rng.random_bool(0.3),
             max_bytes: if rng.random_bool(0.3) { 48 << 10 } else { 1 << 20 },
-            pause_ms: rng.random_range(100..900),
+            pause_ms: rng.random_range(150..1_200),
         };
         let notes = Arc::new(Notes::default());
         notes.tell(0, &format!("seed {seed}, {troubles:?}, {habits:?}"));
@@ -120,19 +125,24 @@ impl World {
         world
     }
 
-    /// Lets things go wrong for a while, then lets all be delivered, and adds up.
+    /// Lets things go wrong for a while, then lets all be delivered, a few times, and adds up.
     pub fn run(&mut self) {
-        while self.sim.elapsed() < TROUBLE {
-            self.step();
-            if self.rng.random_bool(TICK.div_duration_f64(PEACE)) {
-                self.trouble();
+        for _ in 0..ROUNDS {
+            self.be_calm(false);
+            self.latency_ms = self.rng.random_range(5..300);
+            let end = self.sim.elapsed() + TROUBLE;
+            while self.sim.elapsed() < end {
+                self.step();
+                if self.rng.random_bool(TICK.div_duration_f64(PEACE)) {
+                    self.trouble();
+                }
             }
+            self.heal();
+            self.until(REST, "what is spooled is never delivered", |world| {
+                world.proxies.iter().all(|proxy| proxy.is_delivered())
+            });
+            self.tell("all is delivered");
         }
-        self.heal();
-        self.until(REST, "what is spooled is never delivered", |world| {
-            world.proxies.iter().all(|proxy| proxy.is_delivered())
-        });
-        self.notes.tell(self.ms(), "all is delivered");
         self.over = true;
         self.proxies.iter().for_each(|proxy| proxy.stop());
         self.until(LAST_MOMENTS, "a proxy does not end", |world| {
@@ -253,13 +263,17 @@ impl World {
     /// All that is down starts, all links work, nothing goes wrong any more.
     fn heal(&mut self) {
         self.tell("all is well from now on");
-        self.calm = true;
-        self.proxies.iter().for_each(|proxy| proxy.calm());
+        self.be_calm(true);
         self.collector.stall(Duration::ZERO);
         self.latency_ms = CALM_LATENCY_MS;
         self.proxies.clone().iter().for_each(|proxy| self.change_latency(proxy.name()));
         let ends = std::mem::take(&mut self.ends);
         ends.into_iter().for_each(|(_, until, host)| self.end(until, host));
+    }
+
+    fn be_calm(&mut self, calm: bool) {
+        self.calm = calm;
+        self.proxies.iter().for_each(|proxy| proxy.calm(calm));
     }
 
     /// Something goes wrong, of what may in this world.
