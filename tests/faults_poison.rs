@@ -145,16 +145,13 @@ fn row_27_a_collector_that_refuses_everything_does_not_drain_the_spool() {
     let kept = batches - 2;
     assert_eq!((running.metric(SKIPPED), quarantined(&rig)), (2, 2));
     assert_eq!(running.status()["spool"]["batches"], kept);
-    feed(&running, 101..=120);
-    running.wait_metric(WRITTEN, 20);
-    let more = running.metric("flowproxy_spool_written_batches_total");
     running.process.kill();
 
     // The refusals in a row outlive the process.
     let again = proxy(&rig);
     wait_until("the alarm", || alarm(&again).contains("refuse"));
     assert_eq!((again.metric(SKIPPED), quarantined(&rig)), (0, 2));
-    assert_eq!(again.status()["spool"]["batches"], kept + more);
+    assert_eq!(again.status()["spool"]["batches"], kept);
     assert!(at_far_end(&rig).is_empty());
     again.assert_ledger();
     stop(again);
