@@ -219,6 +219,15 @@ impl Spool {
         self.shared.calls.are_stalled(Instant::now())
     }
 
+    /// Finds out when the oldest batch that waits was received, for [`Spool::usage`]. Reads the disk.
+    pub fn look_for_oldest(&self) {
+        let found = self.shared.state().oldest_unacked().map(|(lane, seq)| (lane.id, seq));
+        let Some((id, seq)) = found else { return };
+        if let Ok(Some(one)) = fetch::with_notes(&self.shared, id, seq) {
+            self.shared.state().oldest = Some((id, seq, one.batch.received));
+        }
+    }
+
     /// How much lies in it.
     pub fn usage(&self) -> Usage {
         self.shared.state().usage()

@@ -294,6 +294,8 @@ pub struct State {
     pub spares_made: u64,
     /// What was set aside, oldest first.
     pub aside: VecDeque<AsideView>,
+    /// A batch that waits, and when it was received: the oldest one when it was looked for last.
+    pub oldest: Option<(LaneId, u64, u64)>,
 }
 
 impl State {
@@ -385,15 +387,31 @@ impl State {
     /// Sums over all lanes.
     pub fn usage(&self) -> Usage {
         let lanes = || self.lanes.iter().filter(|lane| !lane.is_gone());
-        let oldest = lanes().flat_map(|lane| {
-            lane.segments.iter().filter(|segment| segment.last_seq > lane.acked_seq).take(1)
-        });
         Usage {
             disk_bytes: self.disk_bytes(),
             memory_bytes: self.recent.bytes() as u64,
             batches: lanes().map(Lane::unacked).sum(),
-            oldest_received: oldest.map(|segment| segment.oldest_received).min(),
+            oldest_received: self.oldest_received(),
         }
+    }
+
+    /// The oldest batch that is neither acked nor skipped.
+    pub fn oldest_unacked(&self) -> Option<(&Lane, u64)> {
+        let lanes = self.lanes.iter().filter(|lane| !lane.is_gone());
+        lanes.into_iter().find_map(|lane| {
+            let parts = lane.without_rows(lane.acked_seq + 1, lane.next_seq - 1);
+            parts.first().map(|(from, _)| (lane, *from))
+        })
+    }
+
+    /// When it was received, of a batch of its segment where it has not been looked for.
+    fn oldest_received(&self) -> Option<u64> {
+        let (lane, seq) = self.oldest_unacked()?;
+        let is_current = self.lanes.last().is_some_and(|last| last.id == lane.id);
+        let fresh = self.recent.get(seq).filter(|_| is_current).map(|one| one.batch.received);
+        let known = self.oldest.filter(|(id, number, _)| (*id, *number) == (lane.id, seq));
+        let about = || lane.segment(seq).map(|segment| segment.oldest_received);
+        fresh.or(known.map(|(_, _, received)| received)).or_else(about)
     }
 }
 

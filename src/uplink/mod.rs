@@ -171,6 +171,9 @@ impl Uplink {
         loop {
             tokio::time::sleep(AGE_INTERVAL).await;
             if self.parts.metrics.connected.get() == 0 {
+                let spool = self.parts.spool.clone();
+                // Where it was cut off, what is shown is of a batch of the same segment.
+                let _ = self.machine.apart(move || spool.look_for_oldest()).await;
                 let since = self.parts.spool.usage().oldest_received;
                 let age = since.map(|since| link::age(since, self.machine.unix_ms()));
                 self.show_age(age);

@@ -234,6 +234,30 @@ fn row_19_a_long_outage_keeps_few_rows() {
     until(|| running.spool.shared.state().rows().is_empty());
 }
 
+#[test]
+fn the_oldest_batch_that_waits_is_not_taken_for_an_acked_one_before_it() {
+    let dir = folder();
+    let in_memory = Settings { memory_bytes: 16 << 20, ..settings(dir.path()) };
+    for settings in [settings(dir.path()), in_memory] {
+        let running = Running::start(settings.clone());
+        let lane = running.lane().id;
+        running.store(&large(1..=15));
+        let oldest = |spool: &Spool| {
+            spool.look_for_oldest();
+            spool.usage().oldest_received
+        };
+        assert_eq!(oldest(&running.spool), Some(1_700_000_000_001));
+        running.spool.acked(lane, 12);
+        assert_eq!(oldest(&running.spool), Some(1_700_000_000_013));
+        drop(running.end());
+        let again = Running::start(settings);
+        assert_eq!(oldest(&again.spool), Some(1_700_000_000_013));
+        again.spool.acked(lane, 15);
+        assert_eq!(oldest(&again.spool), None);
+        drop(again.end());
+    }
+}
+
 /// A batch of 100 kB with one record each of 1,200 addresses, from a number on.
 fn crowded(first: u32) -> Sealed {
     let mut batch = sealed(1_200, 100_000);
