@@ -18,7 +18,7 @@ use super::writer::Writer;
 use super::{LaneId, LastHeard, OpenError, Recovered, Settings, SkipRow, Spool, aside, quarantine, tally};
 use crate::proto::skip::Reason;
 use crate::storage::{Entry, Mode, Storage, StorageFile};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -69,6 +69,7 @@ pub fn open_in_segments(
         return Err(OpenError::Newer { file, version });
     }
     let positions = PositionsFile::open(&storage, &dir).map_err(failed)?;
+    finds.make_durable(&positions.positions.lanes);
     let (skips, mut rows) = SkipsFile::open(&storage, &dir).map_err(failed)?;
     rows.extend(finds.rows_aside);
     let mut journal = Journal { positions: positions.file, skips };
@@ -235,6 +236,8 @@ struct Finds<'a> {
     storage: Arc<dyn Storage>,
     dir: &'a Path,
     lanes: BTreeMap<LaneId, Lane>,
+    /// The last segment of each lane, and its last number.
+    ends: Vec<(LaneId, u64, PathBuf)>,
     aside: Vec<AsideView>,
     /// Rows of lanes that were being set aside, as their folders have them.
     rows_aside: Vec<SkipRow>,
@@ -246,8 +249,9 @@ struct Finds<'a> {
 impl<'a> Finds<'a> {
     fn new(storage: Arc<dyn Storage>, dir: &'a Path) -> Self {
         let recovered = Recovered::default();
-        let (lanes, aside, rows_aside) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { storage, dir, lanes, aside, rows_aside, recovered, newer: None }
+        let (lanes, ends) = (BTreeMap::new(), Vec::new());
+        let (aside, rows_aside) = (Vec::new(), Vec::new());
+        Self { storage, dir, lanes, ends, aside, rows_aside, recovered, newer: None }
     }
 
     fn look_through(&mut self) -> io::Result<()> {
@@ -371,7 +375,7 @@ impl<'a> Finds<'a> {
             return Ok(());
         }
         if last_seq.is_none() {
-            self.make_durable(path);
+            self.ends.push((header.lane, footer.last_seq, path.to_owned()));
         }
         let lane = self.lanes.entry(header.lane).or_insert_with(|| Lane::new(header.lane, header.created));
         let last_seq = footer.last_seq.min(last_seq.unwrap_or(u64::MAX));
@@ -390,11 +394,18 @@ impl<'a> Finds<'a> {
     }
 
     /// The last frames of a lane may be no further than the kernel: who wrote them was killed before the
-    /// fdatasync. They count from here on.
-    fn make_durable(&self, path: &Path) {
-        let synced = self.storage.open(path, Mode::Write).and_then(|file| file.sync());
-        if let Err(error) = synced.and_then(|()| self.storage.sync_dir(path.parent().unwrap_or(self.dir))) {
-            tracing::error!(file = %path.display(), %error, "What was found may not outlive a power cut");
+    /// fdatasync. They count from here on. Of lanes that a start has found before, the positions say so.
+    fn make_durable(&self, positions: &[positions::LanePosition]) {
+        let known = |lane: &LaneId| {
+            positions.iter().find(|known| known.lane == *lane).map_or(1, |known| known.next_seq)
+        };
+        let new = self.ends.iter().filter(|(lane, last_seq, _)| known(lane) <= *last_seq);
+        let new: Vec<&Path> = new.map(|(_, _, path)| path.as_path()).collect();
+        let dirs: BTreeSet<&Path> = new.iter().map(|path| path.parent().unwrap_or(self.dir)).collect();
+        let files = new.iter().map(|path| self.storage.open(path, Mode::Write).and_then(|file| file.sync()));
+        let synced = files.chain(dirs.into_iter().map(|dir| self.storage.sync_dir(dir)));
+        if let Err(error) = synced.fold(Ok(()), io::Result::and) {
+            tracing::error!(folder = %self.dir.display(), %error, "What was found may not outlive a power cut");
         }
     }
 }

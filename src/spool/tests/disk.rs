@@ -254,6 +254,19 @@ fn all_syncs_and_bytes_are_counted() {
     assert!(metrics.disk_bytes.get() > metrics.written_bytes.get() + 2 * 64 * 1024);
 }
 
+/// After a hundred kills in a row with the collector away there are a hundred lanes.
+#[test]
+fn a_start_syncs_only_what_the_one_before_has_left() {
+    let mut dir = folder();
+    for lanes in 0..4 {
+        let running = Running::start(settings(dir.path()));
+        assert_eq!(running.spool.recovered().lanes, lanes);
+        assert_eq!(running.metrics.fsyncs.get(Metrics::SEGMENT), lanes.min(1) as u64);
+        running.store(&large(1..=2));
+        dir = running.kill(dir.path());
+    }
+}
+
 /// A power cut may take back some of the removals of a lane's files and not others.
 #[test]
 fn a_closed_lane_does_not_come_back_with_losses() {
