@@ -374,11 +374,11 @@ fn row_13_a_cloned_disk_delivers_its_old_lanes_once_and_both_fresh_ones_whole() 
     let seen = at_far_end(&rig);
     assert_balance(&seen, all, "lost or twice");
     assert_eq!(seen.len(), 1_100);
-    assert!(collector.metric("flowproxy_collector_twins_total") > 0);
+    wait_until("the twins", || collector.metric("flowproxy_collector_twins_total") > 0);
     wait_until("the alarm", || collector.status().to_string().contains("a copied disk or a shared key"));
-    // Who comes second is told.
+    // Both are told, once both have spoken.
     let told = |end: &End| end.status()["link"].to_string().contains("Another live process");
-    wait_until("the alarm at a proxy", || told(&first) || told(&second));
+    wait_until("the alarm at a proxy", || told(&first) && told(&second));
     stop(first);
     stop(second);
     stop(collector);

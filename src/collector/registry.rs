@@ -79,12 +79,16 @@ struct Known {
 struct Stream {
     identity: Identity,
     instance: Option<[u8; 16]>,
-    writes: bool,
+    /// The turn in which it opened a lane that it writes.
+    writes: Option<u64>,
+    /// Another process writes beside it; whether that was told.
+    twin: Option<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
+    turn: u64,
     streams: BTreeMap<u64, Stream>,
     proxies: BTreeMap<Identity, Known>,
     /// Rows of exporters, of all proxies.
@@ -123,7 +127,9 @@ impl Registry {
         }
         let number = inner.next;
         inner.next += 1;
-        inner.streams.insert(number, Stream { identity: identity.clone(), instance: None, writes: false });
+        inner
+            .streams
+            .insert(number, Stream { identity: identity.clone(), instance: None, writes: None, twin: None });
         inner.make_room(identity);
         let facts = &mut inner.proxies.entry(identity.clone()).or_default().facts;
         facts.identity = identity.to_string();
@@ -227,14 +233,39 @@ impl Member {
         }
     }
 
-    /// The proxy has opened a lane that it writes. True if another process of this identity does so too.
-    pub fn writes(&self) -> bool {
+    /// The proxy has opened a lane that it writes.
+    pub fn writes(&self) {
         let mut inner = self.registry.lock();
-        let Some(stream) = inner.streams.get_mut(&self.number) else { return false };
-        stream.writes = true;
-        let instance = stream.instance;
-        let others = inner.streams.values().filter(|other| other.identity == self.identity && other.writes);
-        others.map(|other| other.instance).any(|other| other != instance)
+        inner.turn += 1;
+        let turn = inner.turn;
+        if let Some(stream) = inner.streams.get_mut(&self.number) {
+            stream.writes.get_or_insert(turn);
+        }
+    }
+
+    /// The proxy speaks. True, once, if another process of its identity writes beside it. That an older one has a
+    /// stream says nothing: it may be what is left of a host that lost its power. It must speak after this one has
+    /// begun to write.
+    pub fn is_twin(&self) -> bool {
+        let mut inner = self.registry.lock();
+        let Some(me) = inner.streams.get(&self.number) else { return false };
+        let Some(since) = me.writes else { return false };
+        let instance = me.instance;
+        let follows = |other: &Stream| {
+            other.identity == self.identity
+                && other.instance != instance
+                && other.writes.is_some_and(|writes| writes > since)
+        };
+        let mut is_followed = false;
+        for other in inner.streams.values_mut().filter(|other| follows(other)) {
+            other.twin.get_or_insert(false);
+            is_followed = true;
+        }
+        let Some(me) = inner.streams.get_mut(&self.number) else { return false };
+        if is_followed {
+            me.twin.get_or_insert(false);
+        }
+        me.twin.as_mut().is_some_and(|told| !std::mem::replace(told, true))
     }
 
     /// Something needs an operator.
@@ -292,11 +323,21 @@ mod tests {
         for (member, instance) in [(&first, 1), (&again, 1), (&twin, 2)] {
             member.greeted([instance; 16], String::new());
         }
-        assert!(!first.writes());
-        assert!(!again.writes());
-        assert!(twin.writes());
+        first.writes();
+        again.writes();
+        assert!(!first.is_twin() && !again.is_twin());
+        twin.writes();
+        // What it follows may be what is left of a host that lost its power.
+        assert!(!twin.is_twin());
+        assert!(first.is_twin());
+        assert!(twin.is_twin());
+        assert!(!first.is_twin() && !twin.is_twin(), "each is told once");
+        drop((first, again));
+        let next = join();
+        next.greeted([3; 16], String::new());
+        next.writes();
         drop(twin);
-        assert!(!first.writes());
+        assert!(!next.is_twin());
     }
 
     #[test]

@@ -299,12 +299,12 @@ impl Driver {
         match action {
             Action::Send(message) => self.send(message).await,
             Action::Submit(order) => {
-                let twin = self.notice(&order);
-                self.submit(order);
-                match twin {
-                    Some(error) => self.send(Message::Error(error)).await,
-                    None => true,
+                self.watch.submitted(&order);
+                if matches!(order, Order::Lane { task: Task::Open { current: true, .. }, .. }) {
+                    self.member.writes();
                 }
+                self.submit(order);
+                true
             }
             Action::Greeted { instance, software } => {
                 self.hello_by = None;
@@ -314,7 +314,7 @@ impl Driver {
             }
             Action::Heartbeat { counters, oldest_unsent_age_ms } => {
                 self.member.heartbeat(*counters, oldest_unsent_age_ms, (self.shared.clock)());
-                true
+                if self.member.is_twin() { self.tell_twin().await } else { true }
             }
             Action::End => false,
         }
@@ -342,20 +342,16 @@ impl Driver {
         self.member.alarm(alarm.to_string());
     }
 
-    /// Looks at an order for what an operator should know; gives what the proxy should be told of it.
-    fn notice(&mut self, order: &Order) -> Option<proto::Error> {
-        self.watch.submitted(order);
-        let writes = matches!(order, Order::Lane { task: Task::Open { current: true, .. }, .. });
-        if !(writes && self.member.writes()) {
-            return None;
-        }
+    /// Two live processes write under one identity. False when the stream is over.
+    async fn tell_twin(&mut self) -> bool {
         const TEXT: &str = "Two live processes write under one identity: a copied disk or a shared key";
         self.shared.metrics.twins.inc();
         let identity = &self.identity;
         limited!(error, %identity, "{TEXT}");
         self.member.alarm(TEXT.to_owned());
         let code = proto::error::Code::Twin.into();
-        Some(proto::Error { code, text: TEXT.to_owned(), ..proto::Error::default() })
+        self.send(Message::Error(proto::Error { code, text: TEXT.to_owned(), ..proto::Error::default() }))
+            .await
     }
 
     /// Hands the order on at once if there is room, else parks it.

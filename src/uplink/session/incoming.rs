@@ -164,7 +164,10 @@ impl Session {
 
     pub(super) fn errored(&mut self, error: proto::Error, now: Instant) {
         if error.code() == Code::Twin {
-            self.outputs.push_back(Output::Note(Note::Twin));
+            // Once is enough; a collector may say it as often as it likes.
+            if !std::mem::replace(&mut self.twin_told, true) {
+                self.note(Note::Twin);
+            }
             return;
         }
         if error.code() != Code::Gap {

@@ -91,6 +91,8 @@ pub struct Session {
     /// Bytes sent of the current lane less those of old ones, while both had some.
     lead: i64,
     finishing: bool,
+    /// That there is a twin has been noted.
+    twin_told: bool,
     outputs: VecDeque<Output>,
     heard_at: Instant,
     awaiting_since: Option<Instant>,
@@ -112,6 +114,7 @@ impl Session {
             held: None,
             lead: 0,
             finishing: false,
+            twin_told: false,
             outputs: VecDeque::new(),
             heard_at: now,
             awaiting_since: Some(now),

@@ -642,8 +642,12 @@ fn row_13_a_twin_is_told_and_the_stream_goes_on() {
     let mut bench = Bench::open(vec![view(OWN, 1, 3, 0)], WIDE);
     bench.run();
     let (code, text) = (error::Code::Twin as i32, "two".to_owned());
-    bench.say(Server::Error(proto::Error { code, text, ..proto::Error::default() }));
+    let twin = Server::Error(proto::Error { code, text, ..proto::Error::default() });
+    bench.say(twin.clone());
     assert_eq!(bench.run(), [Seen::Did(Output::Note(Note::Twin))]);
+    // Who says so without end fills neither memory nor log.
+    (0..3).for_each(|_| bench.say(twin.clone()));
+    assert_eq!(bench.run(), []);
     bench.ack(1, 1);
     assert_eq!(bench.run(), [acked(OWN, 1)]);
 }
