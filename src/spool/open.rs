@@ -399,7 +399,8 @@ impl<'a> Finds<'a> {
         let known = |lane: &LaneId| {
             positions.iter().find(|known| known.lane == *lane).map_or(1, |known| known.next_seq)
         };
-        let new = self.ends.iter().filter(|(lane, last_seq, _)| known(lane) <= *last_seq);
+        let moved = |path: &Path| path.parent() != Some(self.dir);
+        let new = self.ends.iter().filter(|(lane, last, path)| moved(path) || known(lane) <= *last);
         let new: Vec<&Path> = new.map(|(_, _, path)| path.as_path()).collect();
         let dirs: BTreeSet<&Path> = new.iter().map(|path| path.parent().unwrap_or(self.dir)).collect();
         let files = new.iter().map(|path| self.storage.open(path, Mode::Write).and_then(|file| file.sync()));
