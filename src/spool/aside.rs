@@ -156,7 +156,7 @@ fn forget(shared: &Shared, journal: &mut Journal, id: LaneId) -> io::Result<()> 
     drop(state);
     let Count { batches, records } = left;
     tracing::error!(lane = %id, batches, records, folder = dir.map(|dir| dir.display().to_string()),
-        "Another writer has used this lane: what was not acked of it is set aside");
+        "This lane has had another writer, or has lost its end: what was not acked of it is set aside");
     Ok(())
 }
 

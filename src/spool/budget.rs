@@ -221,7 +221,7 @@ fn drop_segment(
     }
     for row in rows {
         tracing::warn!(%lane, from = row.from, to = row.to, records = row.records(),
-            "The spool is full: its oldest batches are dropped");
+            "The spool or its disk is full: the oldest batches are dropped");
         add_row(shared, journal, row)?;
     }
     crash_point!("spool.drop.rows");

@@ -162,7 +162,7 @@ impl Drive<'_> {
                 "Lane {lane} has had two writers: the collector has another batch {seq}; what is unacked is set aside"
             )),
             Note::PastEnd { lane, committed_seq, last_seq } => self.uplink.alarm(&format!(
-                "The collector has lane {lane} up to {committed_seq}, we only up to {last_seq}; what is unacked is set aside"
+                "The collector has lane {lane} up to {committed_seq}, we only up to {last_seq}: its end was lost with the power, or this disk is an older copy; what is unacked is set aside"
             )),
             Note::Twin => self.uplink.alarm(
                 "Another live process writes under our identity: this disk was copied, or a key is shared",
