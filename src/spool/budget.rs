@@ -209,6 +209,11 @@ fn drop_segment(
     segment: &Segment,
     acked: u64,
 ) -> io::Result<()> {
+    // A row speaks for what was not acked; what was acked of the segment, or before it, has only the position. And a start
+    // takes rows of a lane that no position names for those of one that is done with: they come after it.
+    let positions = shared.state().positions();
+    journal.positions.write(&positions, true)?;
+    crash_point!("spool.drop.position");
     let from = segment.first_seq.max(acked + 1);
     let parts = match shared.state().lane_not_closed(lane) {
         Some(lane) => lane.without_rows(from, segment.last_seq),
@@ -226,10 +231,6 @@ fn drop_segment(
     }
     crash_point!("spool.drop.rows");
     draw_together(shared, lane);
-    // A row speaks for what was not acked; what was acked of the segment, or before it, has only the position.
-    let positions = shared.state().positions();
-    journal.positions.write(&positions, true)?;
-    crash_point!("spool.drop.position");
     locked(&shared.opened).retain(|opened| opened.path != segment.path);
     remove(shared, &segment.path)?;
     crash_point!("spool.drop.unlink");

@@ -178,6 +178,9 @@ fn lost(shared: &Shared, id: LaneId, seq: u64, to: u64, reason: Reason) -> Resul
     }
     tracing::error!(lane = %id, from = row.from, to = row.to, reason = reason.as_str_name(),
         "Batches in the spool cannot be sent");
+    // As before a row of what is dropped: the lane has to be named.
+    let positions = shared.state().positions();
+    journal.positions.write(&positions, true)?;
     add_row(shared, &mut journal, row.clone())?;
     Ok(Fetched::Skip(row))
 }

@@ -196,4 +196,47 @@ mod found {
             PowerCut { cut: Cut::Nothing, seed: 0 },
         ]);
     }
+
+    #[test]
+    fn what_a_power_cut_brings_back_has_the_numbers_that_it_was_given() {
+        run(&[
+            FailWrites(2),
+            FailSyncs(2),
+            Append { batches: 4, bytes: 181 },
+            Ack { lane: 0, upto: 52 },
+            FailWrites(2),
+            Append { batches: 1, bytes: 0 },
+            Full { left: 0 },
+            Kill,
+            PowerCut { cut: Cut::Some, seed: 1_603_021_290_455_776_301 },
+        ]);
+    }
+
+    #[test]
+    fn a_row_of_what_was_dropped_is_not_taken_for_one_of_a_lane_that_is_done_with() {
+        run(&[
+            Append { batches: 1, bytes: 597 },
+            Full { left: 0 },
+            Pass { millis: 20 },
+            FailSyncs(2),
+            Append { batches: 6, bytes: 373 },
+            CutOff { file: 0, place: 0, zeros: false },
+            PowerCut { cut: Cut::Nothing, seed: 0 },
+        ]);
+    }
+
+    #[test]
+    fn a_row_that_was_never_durable_may_go_while_its_batch_is_there() {
+        run(&[
+            Append { batches: 2, bytes: 109 },
+            Pass { millis: 20 },
+            Append { batches: 1, bytes: 1421 },
+            FailSyncs(3),
+            Append { batches: 3, bytes: 453 },
+            Full { left: 0 },
+            Ack { lane: 0, upto: 37 },
+            End,
+            PowerCut { cut: Cut::Nothing, seed: 0 },
+        ]);
+    }
 }

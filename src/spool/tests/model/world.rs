@@ -63,8 +63,11 @@ fn pick(of: usize, place: u8) -> Option<usize> {
 /// What is known of a lane.
 #[derive(Debug, Default)]
 struct Lane {
-    /// By number, from 1 on.
+    /// By number, from 1 on; all that ever got one.
     batches: Vec<Digest>,
+    /// The number after the last that the spool knows of. A power cut may bring back what was never durable, given up on
+    /// a failing disk and removed: it grows then.
+    next_seq: u64,
     /// Up to here it was acked once.
     acked: u64,
     /// Up to here it was sent since it was opened.
@@ -279,6 +282,7 @@ impl World {
             while known.batches.len() as u64 + 1 < lane.next_seq {
                 known.batches.push(self.offered.pop_front().expect("a number for each batch"));
             }
+            known.next_seq = lane.next_seq;
             for segment in lane.segments.iter().filter(|one| known.bad_segments.contains(&one.first_seq)) {
                 known.excused.extend(segment.first_seq..=segment.last_seq);
             }
@@ -379,20 +383,22 @@ impl World {
     }
 
     fn kill(&mut self) {
-        self.die(|disk| disk.files().into_iter().map(|(_, path, bytes)| (path, bytes)).collect());
+        self.die(false, |disk| disk.files().into_iter().map(|(_, path, bytes)| (path, bytes)).collect());
         self.disk.kill();
     }
 
     fn cut(&mut self, cut: Cut, seed: u64) {
-        self.die(|disk| disk.durable().into_iter().collect());
+        self.die(true, |disk| disk.durable().into_iter().collect());
         self.disk.cut(cut, &mut StdRng::seed_from_u64(seed));
     }
 
     /// The process goes; `left` is what it leaves for sure.
-    fn die(&mut self, left: impl Fn(&Memory) -> Vec<(PathBuf, Vec<u8>)>) {
+    fn die(&mut self, is_cut: bool, left: impl Fn(&Memory) -> Vec<(PathBuf, Vec<u8>)>) {
         let Some(life) = self.life.take() else { return };
         self.rows = life.spool.shared.state().rows();
-        self.rows.retain(|row| row.reason != Reason::Lost || life.written_down);
+        // What a start has read and could not write down again may be no further than the kernel: rows whose sync failed in
+        // the life before, and whose batches are still there.
+        self.rows.retain(|row| life.written_down || (!is_cut && row.reason != Reason::Lost));
         drop(life);
         self.offered.clear();
         let files = left(&self.disk);

@@ -1,7 +1,7 @@
 //! What must hold in a world: after a start, after every step, and of whatever is looked up.
 
 use super::damage::{Frame, frames, is_segment};
-use super::{Lane, MAX_BYTES, World};
+use super::{MAX_BYTES, World};
 use crate::batch::{Digest, Sealed};
 use crate::proto::skip::Reason;
 use crate::spool::{Fetched, LaneId, LaneView, ReadError, SkipRow, budget};
@@ -12,19 +12,23 @@ impl World {
     pub(super) fn take_stock(&mut self, found: &[Frame]) {
         let views = self.spool().lanes();
         let durable = self.durable();
+        let current = views.last().unwrap().id;
+        assert!(!self.lanes.contains_key(&current), "a name was used twice");
         for view in views.iter().filter(|view| !view.current) {
             let acked = self.acked(view.id);
             let failed = self.disk.has_failed();
             let lane = self.lane(view.id);
             assert!(acked <= lane.acked, "more is acked than ever was: {view:?}, {}", lane.acked);
             assert!(view.next_seq <= lane.batches.len() as u64 + 1, "numbers out of nowhere: {view:?}");
-            lane.batches.truncate(usize::try_from(view.next_seq - 1).unwrap());
             lane.sent = 0;
             if failed {
                 // The kernel shows them, and a power cut will take them.
                 let shown = found.iter().filter(|frame| frame.lane == view.id).map(|frame| frame.seq);
                 lane.excused.extend(shown.filter(|seq| !durable.contains_key(&(view.id, *seq))));
             }
+        }
+        for known in &self.spool().clone().shared.state().lanes {
+            self.lanes.entry(known.id).or_default().next_seq = known.next_seq;
         }
         self.take_stock_of_what_is_aside();
         for frame in found {
@@ -34,8 +38,6 @@ impl World {
             let excused = lane.excused.contains(&frame.seq) || frame.seq <= lane.acked;
             assert!(is_there || excused, "{frame:?} was in the folder, and the start has not seen it");
         }
-        let current = views.last().unwrap().id;
-        assert!(self.lanes.insert(current, Lane::default()).is_none(), "a name was used twice");
         self.check_kept_rows(&views);
     }
 
@@ -94,7 +96,7 @@ impl World {
                 assert_eq!((row.lane, row.from), (id, seq));
                 self.check_row(row);
             }
-            Fetched::Pending => assert_eq!(seq, self.lanes[&id].batches.len() as u64 + 1),
+            Fetched::Pending => assert_eq!(seq, self.lanes[&id].next_seq),
         }
         Some(fetched)
     }
@@ -178,7 +180,7 @@ impl World {
                 last = segment.last_seq;
             }
             assert!(last < lane.next_seq && lane.durable_next <= lane.next_seq, "{lane:?}");
-            assert_eq!(lane.next_seq, known.batches.len() as u64 + 1, "{}", lane.id);
+            assert_eq!(lane.next_seq, known.next_seq, "{}", lane.id);
             for seq in lane.acked_seq.max(known.acked) + 1..lane.durable_next {
                 let there = durable.contains_key(&(lane.id, seq));
                 let excused = lane.row(seq).is_some() || known.excused.contains(&seq);
