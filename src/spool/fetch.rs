@@ -122,6 +122,8 @@ fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
     let mut state = shared.state();
     let current = state.current().is_some_and(|lane| lane.id == id);
     let fresh = if current { state.recent.get(seq).cloned() } else { None };
+    // What a failing disk has not taken yet is in no segment, and no more lost for that.
+    let held = state.recent.front().map(|one| one.batch.seq).filter(|first| current && *first > seq);
     let lane = state.lane(id).ok_or(ReadError::UnknownLane(id))?;
     if let Some(row) = lane.row(seq) {
         return Ok(Look::Done(Fetched::Skip(row.cut_to(seq))));
@@ -142,7 +144,7 @@ fn look(shared: &Shared, id: LaneId, seq: u64) -> Result<Look, ReadError> {
             lane.sent_seq = lane.sent_seq.max(seq);
             Look::Disk(segment)
         }
-        None => Look::Nothing { to: lane.next_present(seq) - 1 },
+        None => Look::Nothing { to: held.unwrap_or(u64::MAX).min(lane.next_present(seq)) - 1 },
     })
 }
 

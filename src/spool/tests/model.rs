@@ -239,4 +239,16 @@ mod found {
             PowerCut { cut: Cut::Nothing, seed: 0 },
         ]);
     }
+
+    #[test]
+    fn a_deleted_segment_takes_nothing_with_it_that_is_still_in_memory() {
+        run(&[
+            Append { batches: 3, bytes: 1165 },
+            FailWrites(3),
+            Append { batches: 1, bytes: 0 },
+            Delete { file: 0 },
+            Look,
+            Look,
+        ]);
+    }
 }
