@@ -113,10 +113,10 @@ fn move_segments(shared: &Shared, lane: &Lane, dir: &Path) -> io::Result<()> {
     shared.storage.sync_dir(dir)
 }
 
-/// Removes what is left of a lane that has moved: segments that were given up when the disk failed under them, and
+/// Removes what is left of a lane that is done with, or has moved: segments that were given up when the disk failed under them, and
 /// could not be removed then. The next start would take the lane up again for them, and for those of which a power cut
 /// takes back that they are gone.
-fn remove_left(shared: &Shared, lane: LaneId) -> io::Result<()> {
+pub fn remove_left(shared: &Shared, lane: LaneId) -> io::Result<()> {
     let dir = &shared.settings.dir;
     for entry in shared.storage.list(dir)? {
         if parse_name(&entry.name).is_some_and(|(of, _)| of == lane) {

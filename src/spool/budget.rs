@@ -123,10 +123,14 @@ fn keep_of_closed(shared: &Shared, lane: LaneId, segment: Segment) {
 /// a lane out: a file that came back after a power cut would tell of numbers of which nothing says that they were acked.
 fn forget_closed(shared: &Shared) -> io::Result<()> {
     let is_done = |lane: &Lane| lane.closed && lane.segments.is_empty();
-    if !shared.state().lanes.iter().any(is_done) {
+    let done: Vec<LaneId> =
+        shared.state().lanes.iter().filter(|lane| is_done(lane)).map(|lane| lane.id).collect();
+    for lane in &done {
+        aside::remove_left(shared, *lane)?;
+    }
+    if done.is_empty() {
         return Ok(());
     }
-    shared.storage.sync_dir(&shared.settings.dir)?;
     let mut state = shared.state();
     state.lanes.iter_mut().filter(|lane| is_done(lane)).for_each(|lane| tally::closed(shared, lane));
     state.lanes.retain(|lane| !is_done(lane));

@@ -251,4 +251,32 @@ mod found {
             Look,
         ]);
     }
+
+    #[test]
+    fn nothing_is_left_in_the_spool_of_a_lane_that_is_closed() {
+        run(&[
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 4, bytes: 797 },
+            ReadOnly,
+            NewLane,
+            Ack { lane: 0, upto: 214 },
+            Close { lane: 0 },
+        ]);
+    }
+
+    #[test]
+    fn a_file_that_was_given_up_and_removed_may_go_at_a_power_cut() {
+        run(&[
+            Append { batches: 5, bytes: 1165 },
+            Append { batches: 1, bytes: 0 },
+            End,
+            CutOff { file: 0, place: 32768, zeros: false },
+            Append { batches: 1, bytes: 0 },
+            Flip { file: 183, place: 3584, bit: 0 },
+            FailSyncs(2),
+            Append { batches: 3, bytes: 1109 },
+            Reject { lane: 128, place: 64 },
+            PowerCut { cut: Cut::Everything, seed: 0 },
+        ]);
+    }
 }

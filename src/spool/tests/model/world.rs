@@ -402,9 +402,14 @@ impl World {
         drop(life);
         self.offered.clear();
         let files = left(&self.disk);
-        let held = files.iter().filter(|(path, _)| is_segment(path) || is_aside(path));
-        let held: BTreeSet<(LaneId, u64)> =
-            held.flat_map(|(_, bytes)| frames(bytes)).map(|frame| (frame.lane, frame.seq)).collect();
+        let held = |files: Vec<(PathBuf, Vec<u8>)>| {
+            let held = files.into_iter().filter(|(path, _)| is_segment(path) || is_aside(path));
+            let held = held.flat_map(|(_, bytes)| frames(&bytes)).map(|frame| (frame.lane, frame.seq));
+            held.collect::<BTreeSet<(LaneId, u64)>>()
+        };
+        // A file that was given up and removed may be there still, or not.
+        let now = self.disk.files().into_iter().map(|(_, path, bytes)| (path, bytes)).collect();
+        let held: BTreeSet<_> = held(files).intersection(&held(now)).copied().collect();
         for (id, lane) in &mut self.lanes {
             let numbers = lane.acked + 1..=lane.batches.len() as u64;
             let with_row =

@@ -95,6 +95,8 @@ impl World {
         let Some(at) = pick(segments.len(), file) else { return };
         let (path, bytes) = &segments[at];
         if self.disk.remove(path).is_ok() {
+            // For good: what a start has called lost would be back after a power cut.
+            self.disk.sync_dir(Path::new(DIR)).unwrap();
             self.excuse(path, bytes, 0, bytes.len());
         }
     }
