@@ -135,17 +135,17 @@ fn forget(shared: &Shared, journal: &mut Journal, id: LaneId) -> io::Result<()> 
         positions.lanes.retain(|position| position.lane != id);
         (lane, positions)
     };
-    let mut counts = BTreeMap::new();
+    let (mut counts, mut batches) = (BTreeMap::new(), 0);
     for segment in &lane.segments {
-        if let Err(error) = add_unacked(shared, &lane, segment, &mut counts) {
-            tracing::warn!(%error, "Whose records are set aside cannot be told");
+        if let Err(error) = add_unacked(shared, &lane, segment, &mut counts, &mut batches) {
+            tracing::warn!(%error, "What is set aside cannot all be read");
         }
     }
     journal.positions.write(&positions, true)?;
     let counts: Vec<_> = counts.into_iter().collect();
     let mut state = shared.state();
     let known = state.lanes.iter_mut().find(|lane| lane.id == id);
-    let left = known.map(|lane| tally::set_aside(shared, lane, &counts)).unwrap_or_default();
+    let left = known.map(|lane| tally::set_aside(shared, lane, batches, &counts)).unwrap_or_default();
     state.lanes.retain(|lane| lane.id != id);
     let is_in = |dir: &PathBuf| lane.segments.iter().any(|segment| segment.path.parent() == Some(dir));
     let dir = lane.aside_dir.as_ref().filter(|dir| is_in(dir));
@@ -160,12 +160,13 @@ fn forget(shared: &Shared, journal: &mut Journal, id: LaneId) -> io::Result<()> 
     Ok(())
 }
 
-/// Adds the records of each exporter in a segment, above the acked ones.
+/// Adds what can be read in a segment above the acked ones: the records of each exporter, and the batches.
 fn add_unacked(
     shared: &Shared,
     lane: &Lane,
     segment: &Segment,
     counts: &mut BTreeMap<IpAddr, u64>,
+    batches: &mut u64,
 ) -> io::Result<()> {
     let file = shared.storage.open(&segment.path, Mode::Read)?;
     let header = SegmentHeader { lane: lane.id, first_seq: segment.first_seq, created: 0 };
@@ -177,7 +178,8 @@ fn add_unacked(
             continue;
         }
         let frame = Frame::read(file.as_ref(), seed, found.offset, found.header.frame_bytes())?;
-        let notes = frame.ok().and_then(|frame| frame.notes().ok()).unwrap_or_default();
+        let Some(notes) = frame.ok().and_then(|frame| frame.notes().ok()) else { continue };
+        *batches += 1;
         for (address, records) in per_exporter(notes.shares.iter()) {
             *counts.entry(address).or_insert(0) += records;
         }

@@ -267,14 +267,23 @@ pub fn skipped(shared: &Shared, lane: &mut Lane, row: &SkipRow, records: u64) {
     leave(shared, lane, Count { batches: row.to - row.from + 1, records });
 }
 
-/// Counts all that is left of a lane as set aside; `counts` are the records of each exporter in it.
-pub fn set_aside(shared: &Shared, lane: &mut Lane, counts: &[(IpAddr, u64)]) -> Count {
-    let left = lane.unacked;
-    shared.metrics.skipped_batches.add(super::Metrics::ASIDE, left.batches);
-    shared.metrics.skipped_records.add(super::Metrics::ASIDE, left.records);
+/// Counts what is left of a lane as set aside: so many `batches` can be read, with these records of each exporter. The
+/// rest is damaged.
+pub fn set_aside(shared: &Shared, lane: &mut Lane, batches: u64, counts: &[(IpAddr, u64)]) -> Count {
+    let readable = Count { batches, records: counts.iter().map(|(_, records)| records).sum() };
+    let left = Count {
+        batches: lane.unacked.batches.max(readable.batches),
+        records: lane.unacked.records.max(readable.records),
+    };
+    let damaged =
+        Count { batches: left.batches - readable.batches, records: left.records - readable.records };
+    for (reason, count) in [(super::Metrics::ASIDE, readable), ("damaged", damaged)] {
+        shared.metrics.skipped_batches.add(reason, count.batches);
+        shared.metrics.skipped_records.add(reason, count.records);
+    }
     shared.metrics.exporters.skipped(counts.iter(), lane.is_of_before);
     leave(shared, lane, left);
-    left
+    readable
 }
 
 /// The lane has come to its end. Records that are left then were in batches that were damaged or lost together with all

@@ -214,12 +214,6 @@ impl Files {
         self.nodes.iter().filter(taken).map(|(_, node)| node.blocks()).sum::<u64>() * BLOCK_BYTES
     }
 
-    /// Whether everything is durable that was not forgotten.
-    pub fn is_clean(&self) -> bool {
-        let dirty = |node: &Node| matches!(&node.content, Content::File(file) if !file.pending.is_empty());
-        self.names.is_empty() && !self.nodes.values().any(dirty)
-    }
-
     pub fn open(&mut self, inode: u64) -> Result<(), Errno> {
         self.file_mut(inode)?.opened += 1;
         Ok(())
