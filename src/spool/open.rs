@@ -69,7 +69,7 @@ pub fn open_in_segments(
         return Err(OpenError::Newer { file, version });
     }
     let positions = PositionsFile::open(&storage, &dir).map_err(failed)?;
-    finds.make_durable(&positions.positions.lanes);
+    finds.make_durable(&positions.positions);
     let (skips, mut rows) = SkipsFile::open(&storage, &dir).map_err(failed)?;
     rows.extend(finds.rows_aside);
     let mut journal = Journal { positions: positions.file, skips };
@@ -395,10 +395,10 @@ impl<'a> Finds<'a> {
 
     /// The last frames of a lane may be no further than the kernel: who wrote them was killed before the
     /// fdatasync. They count from here on. Of lanes that a start has found before, the positions say so.
-    fn make_durable(&self, positions: &[positions::LanePosition]) {
-        let known = |lane: &LaneId| {
-            positions.iter().find(|known| known.lane == *lane).map_or(1, |known| known.next_seq)
-        };
+    fn make_durable(&self, positions: &positions::Positions) {
+        let synced = positions.lanes.iter().filter(|_| !positions.unsynced);
+        let synced: BTreeMap<LaneId, u64> = synced.map(|lane| (lane.lane, lane.next_seq)).collect();
+        let known = |lane: &LaneId| synced.get(lane).copied().unwrap_or(1);
         let moved = |path: &Path| path.parent() != Some(self.dir);
         let new = self.ends.iter().filter(|(lane, last, path)| moved(path) || known(lane) <= *last);
         let new: Vec<&Path> = new.map(|(_, _, path)| path.as_path()).collect();

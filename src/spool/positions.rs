@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! two slots of 64 KiB, written in turn; the sound one of the higher generation holds
-//! slot: magic "FLOWPOS\0" | version u16 | 0 u16 | body bytes u32 | generation u64 | body | CRC32C u32 of all before
+//! slot: magic "FLOWPOS\0" | version u16 | flags u16 | body bytes u32 | generation u64 | body | CRC32C u32 of all before
 //! body: length u8, mark_store_id | rejects in a row u32
 //!       | uplinks u8, each: length u8, name
 //!       | lanes u32, each: lane_id 16 B, created u64, next_seq u64, acked_seq u64 per uplink
 //! ```
+//! Flag 1: the writer ended, and what it had last written may be no further than the kernel.
 //! There is one uplink, without a name. A write that is not synced goes into the slot that does not hold the
 //! last synced generation, again and again, so that a power cut in the middle of it leaves that one whole.
 
@@ -24,6 +25,7 @@ pub const NAME: &str = "positions";
 pub const NEW_NAME: &str = "positions.new";
 const MAGIC: [u8; 8] = *b"FLOWPOS\0";
 const VERSION: u16 = 1;
+const UNSYNCED: u16 = 1;
 const SLOT_BYTES: usize = 64 << 10;
 const SLOTS: usize = 2;
 const LANE_BYTES: usize = 40;
@@ -52,6 +54,9 @@ pub struct Positions {
     pub mark_store_id: Vec<u8>,
     /// Batches that the collector refused since it last committed one.
     pub rejects: u32,
+    /// The writer ended on a disk that did not take what it had: of its last frames some may be seen that no sync has
+    /// passed.
+    pub unsynced: bool,
     /// All lanes, in no order.
     pub lanes: Vec<LanePosition>,
 }
@@ -77,7 +82,8 @@ impl Positions {
         let mut out = Vec::with_capacity(body.len() + 28);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 2]);
+        let flags = if self.unsynced { UNSYNCED } else { 0 };
+        out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&(body.len() as u32).to_le_bytes());
         out.extend_from_slice(&generation.to_le_bytes());
         out.extend_from_slice(&body);
@@ -91,7 +97,7 @@ impl Positions {
             return Err(Fault::Magic);
         }
         let version = cursor.u16()?;
-        cursor.slice(2)?;
+        let flags = cursor.u16()?;
         let body_bytes = cursor.u32()? as usize;
         let generation = cursor.u64()?;
         let mut body = Cursor::new(cursor.slice(body_bytes)?);
@@ -125,7 +131,7 @@ impl Positions {
             }
             lanes.push(LanePosition { lane, created, next_seq, acked_seq });
         }
-        Ok((generation, Self { mark_store_id, rejects, lanes }))
+        Ok((generation, Self { mark_store_id, rejects, unsynced: flags & UNSYNCED != 0, lanes }))
     }
 }
 
@@ -292,7 +298,12 @@ mod tests {
 
     fn positions(acked_seq: u64) -> Positions {
         let lane = LanePosition { lane: LaneId([7; 16]), created: 1, next_seq: acked_seq + 3, acked_seq };
-        Positions { mark_store_id: vec![1, 2, 3], rejects: 2, lanes: vec![lane] }
+        Positions {
+            mark_store_id: vec![1, 2, 3],
+            rejects: 2,
+            unsynced: acked_seq % 2 == 1,
+            lanes: vec![lane],
+        }
     }
 
     fn storage() -> Arc<dyn Storage> {

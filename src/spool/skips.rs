@@ -228,6 +228,19 @@ impl SkipsFile {
         }
     }
 
+    /// Whether all rows are in it: none was left out by a write that failed.
+    pub fn is_whole(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Writes the file anew if a write to it failed.
+    ///
+    /// # Errors
+    /// Those of the disk; the old file holds then.
+    pub fn mend(&mut self, all: impl Fn() -> Vec<SkipRow>) -> io::Result<()> {
+        if self.is_whole() { Ok(()) } else { self.rewrite(&all()) }
+    }
+
     /// Writes the file anew if rows that are not needed any more take too much of it.
     ///
     /// # Errors

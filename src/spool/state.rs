@@ -288,6 +288,8 @@ pub struct State {
     pub stuck: bool,
     /// The writer has ended.
     pub ended: bool,
+    /// It had batches then that no sync has passed.
+    pub ended_unsynced: bool,
     /// Files to write over.
     pub spares: Vec<Spare>,
     /// How many there have been.
@@ -356,7 +358,12 @@ impl State {
             next_seq: lane.durable_next.max(lane.acked_seq + 1),
             acked_seq: lane.acked_seq.max(lane.position),
         });
-        Positions { mark_store_id: self.mark_store_id.clone(), rejects: self.rejects, lanes: lanes.collect() }
+        Positions {
+            mark_store_id: self.mark_store_id.clone(),
+            rejects: self.rejects,
+            unsynced: self.ended_unsynced,
+            lanes: lanes.collect(),
+        }
     }
 
     /// All rows that are still needed.

@@ -482,7 +482,8 @@ impl Writer {
             let mut state = self.shared.state();
             state.ended = true;
             state.stuck = false;
-            if !self.unsynced.is_empty()
+            state.ended_unsynced = !self.unsynced.is_empty();
+            if state.ended_unsynced
                 && let Some(lane) = state.current()
             {
                 // Numbered and never written: the next start books them as lost, if it can know.

@@ -279,4 +279,73 @@ mod found {
             PowerCut { cut: Cut::Everything, seed: 0 },
         ]);
     }
+
+    #[test]
+    fn what_was_acked_may_be_called_lost_when_all_that_stood_behind_it_has_gone_too() {
+        run(&[
+            Append { batches: 3, bytes: 797 },
+            Append { batches: 4, bytes: 933 },
+            CutOff { file: 0, place: 22158, zeros: true },
+            NewLane,
+            End,
+            End,
+            Append { batches: 6, bytes: 0 },
+            Ack { lane: 128, upto: 37 },
+            Append { batches: 1, bytes: 0 },
+            PowerCut { cut: Cut::Some, seed: 16_637_039_573_822_052_487 },
+            CutOff { file: 0, place: 0, zeros: false },
+        ]);
+    }
+
+    #[test]
+    fn what_a_start_called_lost_and_could_not_write_down_is_written_down_later() {
+        run(&[
+            Append { batches: 3, bytes: 29 },
+            Append { batches: 2, bytes: 341 },
+            Append { batches: 6, bytes: 317 },
+            Append { batches: 4, bytes: 0 },
+            Pass { millis: 20 },
+            FailSyncs(1),
+            Append { batches: 3, bytes: 589 },
+            Pass { millis: 1 },
+            Append { batches: 1, bytes: 1557 },
+            FailWrites(1),
+            CutOff { file: 128, place: 1760, zeros: false },
+            Append { batches: 1, bytes: 0 },
+            FailWrites(1),
+        ]);
+    }
+
+    #[test]
+    fn what_a_failing_disk_was_left_with_at_the_end_is_synced_by_the_next_start() {
+        run(&[
+            Append { batches: 1, bytes: 0 },
+            Pass { millis: 20 },
+            Append { batches: 1, bytes: 0 },
+            FailWrites(3),
+            End,
+            FailWrites(1),
+        ]);
+    }
+
+    #[test]
+    fn what_was_acked_and_went_at_a_power_cut_counts_for_nothing_when_it_is_dropped() {
+        run(&[
+            Append { batches: 2, bytes: 933 },
+            Append { batches: 1, bytes: 117 },
+            Ack { lane: 0, upto: 192 },
+            FailWrites(1),
+            PowerCut { cut: Cut::Some, seed: 83_067_839_565_472_916 },
+            Append { batches: 1, bytes: 0 },
+            Close { lane: 0 },
+            Append { batches: 5, bytes: 133 },
+            Append { batches: 7, bytes: 245 },
+            Full { left: 0 },
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 1, bytes: 0 },
+            Append { batches: 2, bytes: 1101 },
+        ]);
+    }
 }

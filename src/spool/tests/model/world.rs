@@ -72,8 +72,8 @@ struct Lane {
     acked: u64,
     /// Up to here it was sent since it was opened.
     sent: u64,
-    /// The highest number that was refused.
-    refused: u64,
+    /// The number after the last that a start has found something of: a frame, a row, or its place in the positions.
+    found_next: u64,
     /// These may be lost: they were damaged, or in no file when the process died.
     excused: BTreeSet<u64>,
     /// These were acked, and in no file when the process died: what is acked need not be synced.
@@ -333,8 +333,6 @@ impl World {
             Ok(row) => {
                 assert!(row.from <= seq && seq <= row.to, "{row:?} for {seq}");
                 self.check_row(&row);
-                let lane = self.lane(view.id);
-                lane.refused = lane.refused.max(seq);
             }
             Err(error) => assert!(self.trouble, "{error}"),
         }
@@ -398,7 +396,13 @@ impl World {
         self.rows = life.spool.shared.state().rows();
         // What a start has read and could not write down again may be no further than the kernel: rows whose sync failed in
         // the life before, and whose batches are still there.
-        self.rows.retain(|row| life.written_down || (!is_cut && row.reason != Reason::Lost));
+        let written_down = life.written_down || life.spool.shared.journal().skips.is_whole();
+        for row in self.rows.iter().filter(|row| !written_down && row.reason == Reason::Lost) {
+            // The next start may find what this one did not: a frame that a failed sync left in a file before.
+            let reasons = &mut self.lanes.get_mut(&row.lane).expect("a lane that the spool made").reasons;
+            reasons.retain(|seq, _| *seq < row.from || row.to < *seq);
+        }
+        self.rows.retain(|row| written_down || (!is_cut && row.reason != Reason::Lost));
         drop(life);
         self.offered.clear();
         let files = left(&self.disk);

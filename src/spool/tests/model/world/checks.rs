@@ -28,7 +28,9 @@ impl World {
             }
         }
         for known in &self.spool().clone().shared.state().lanes {
-            self.lanes.entry(known.id).or_default().next_seq = known.next_seq;
+            let lane = self.lanes.entry(known.id).or_default();
+            lane.next_seq = known.next_seq;
+            lane.found_next = lane.found_next.max(known.next_seq);
         }
         self.take_stock_of_what_is_aside();
         for frame in found {
@@ -113,9 +115,9 @@ impl World {
             // DESIGN 6: no fdatasync for frames that were acked before it. DESIGN 5: frames missing above the position, up
             // to the highest of frames, rows and next_seq, are lost. The position follows an ack within a second, and
             // until then a power cut takes acked numbers that stand below something durable: frames behind them in
-            // their segment (they are damaged then), or the row of a later number that was refused before the ack. The
-            // proxy books them too high, which DESIGN 5 allows it; the collector's mark has passed them, and it counts
-            // nothing.
+            // their segment (they are damaged then, or lost if that segment goes later), or the row of a later number
+            // that was refused before the ack. The proxy books them too high, which DESIGN 5 allows it; the
+            // collector's mark has passed them, and it counts nothing.
             let is_unkept = lane.acked_unkept.contains(&seq);
             let may_be_lost =
                 lane.excused.contains(&seq) || (acked && positions_damaged) || (had_a_row && rows_damaged);
@@ -123,7 +125,7 @@ impl World {
                 // What is to be set aside goes first, sent or not.
                 Reason::Dropped => had_a_row || seq > lane.sent || lane.aside.is_some(),
                 Reason::Damaged => may_be_lost || is_unkept,
-                Reason::Lost => may_be_lost || (is_unkept && seq < lane.refused),
+                Reason::Lost => may_be_lost || (is_unkept && seq + 1 < lane.found_next),
                 Reason::AlreadyAcked => acked,
                 Reason::Rejected => true,
                 Reason::Unknown => false,
@@ -131,7 +133,8 @@ impl World {
             assert!(is_right, "{row:?} is wrong of {seq}, acked {}, sent {}", lane.acked, lane.sent);
             lane.reasons.insert(seq, row.reason);
         }
-        let excused = (row.from..=row.to).any(|seq| lane.excused.contains(&seq));
+        let is_gone = |seq: &u64| lane.excused.contains(seq) || lane.acked_unkept.contains(seq);
+        let excused = (row.from..=row.to).any(|seq| is_gone(&seq));
         if !matches!(row.reason, Reason::Dropped | Reason::Rejected) || excused {
             return;
         }
