@@ -65,16 +65,17 @@ pub fn settle(shared: &Shared, durable: bool) -> io::Result<()> {
         let passing = state.frees();
         (state.positions(), passing)
     };
-    // A disk that was full or failing has left rows out, as those of what a start found missing. It may be full still,
-    // and room comes from what goes below.
+    let is_whole = journal.skips.is_whole();
+    if let Err(error) = journal.positions.write(&positions, durable || passing || !is_whole) {
+        shared.state().dirty = true;
+        return Err(error);
+    }
+    // A disk that was full or failing has left rows out, as those of what a start found missing. It may be full still:
+    // room comes from what goes below.
     if let Err(error) = journal.skips.mend(|| shared.state().rows()) {
         shared.metrics.disk_errors.inc();
         tracing::warn!(%error, "The spool's skip rows could not be written");
         shared.state().dirty = true;
-    }
-    if let Err(error) = journal.positions.write(&positions, durable || passing) {
-        shared.state().dirty = true;
-        return Err(error);
     }
     if !durable && !passing {
         return Ok(());

@@ -143,11 +143,11 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Arc<dyn StorageFile>, 
 }
 
 /// What was made of the start must hold for the next one too; a disk that takes nothing does not keep it
-/// from going on, as the next start would find the same.
+/// from going on: the writer tries again. The positions go first: rows that they have passed are left out of the file.
 fn write_down(journal: &mut Journal, state: &State, metrics: &Metrics) {
     let rows = state.rows();
-    let written = journal.skips.rewrite(&rows);
-    let written = written.and_then(|()| journal.positions.write(&state.positions(), true));
+    let written = journal.positions.write(&state.positions(), true);
+    let written = written.and_then(|()| journal.skips.rewrite(&rows));
     if let Err(error) = written {
         metrics.disk_errors.inc();
         tracing::error!(%error, "What was found in the spool could not be written down");

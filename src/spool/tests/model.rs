@@ -348,4 +348,35 @@ mod found {
             Append { batches: 2, bytes: 1101 },
         ]);
     }
+
+    #[test]
+    fn a_row_goes_only_behind_a_position_that_is_durable() {
+        run(&[
+            Append { batches: 2, bytes: 0 },
+            Reject { lane: 0, place: 0 },
+            NewLane,
+            Pass { millis: 1 },
+            Append { batches: 1, bytes: 0 },
+            FailSyncs(3),
+            Ack { lane: 128, upto: 128 },
+            Ack { lane: 0, upto: 86 },
+            CutOff { file: 0, place: 3520, zeros: true },
+            Full { left: 0 },
+            Append { batches: 1, bytes: 0 },
+            PowerCut { cut: Cut::Nothing, seed: 0 },
+            Append { batches: 1, bytes: 0 },
+        ]);
+    }
+
+    #[test]
+    fn what_has_been_moved_of_a_lane_that_is_set_aside_is_durable() {
+        run(&[
+            Append { batches: 1, bytes: 765 },
+            SetAside { lane: 0 },
+            Full { left: 7128 },
+            Append { batches: 4, bytes: 837 },
+            FailWrites(2),
+            SetAside { lane: 0 },
+        ]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What must hold in a world: after a start, after every step, and of whatever is looked up.
 
 use super::damage::{Frame, frames, is_segment};
-use super::{MAX_BYTES, World};
+use super::{MAX_BYTES, World, is_aside};
 use crate::batch::{Digest, Sealed};
 use crate::proto::skip::Reason;
 use crate::spool::{Fetched, LaneId, LaneView, ReadError, SkipRow, budget};
@@ -65,7 +65,7 @@ impl World {
     /// Numbers for which a power cut would leave a good frame.
     pub(super) fn durable(&self) -> BTreeMap<(LaneId, u64), Digest> {
         let files = self.disk.durable();
-        let held = files.iter().filter(|(path, _)| is_segment(path));
+        let held = files.iter().filter(|(path, _)| is_segment(path) || is_aside(path));
         let held = held.flat_map(|(_, bytes)| frames(bytes));
         held.map(|frame| ((frame.lane, frame.seq), frame.digest)).collect()
     }
