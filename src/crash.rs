@@ -2,12 +2,15 @@
 //!
 //! Only with the cargo feature `crash-points`; without it nothing of this is compiled. `FLOWPROXY_CRASH_POINT=spool.sync`
 //! aborts the process when it first comes by the place called so, `spool.sync:3` at the third time.
-//! `tests/crash_points.rs` knows them all.
+//! `tests/crash_points.rs` knows them all. `FLOWPROXY_CRASH_BATCH` is the digest, in hexadecimal, of a batch that aborts every
+//! process that decodes it for a sink.
 
+use crate::batch::Digest;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const VARIABLE: &str = "FLOWPROXY_CRASH_POINT";
+const DEADLY_VARIABLE: &str = "FLOWPROXY_CRASH_BATCH";
 
 /// The place to end at.
 #[derive(Debug)]
@@ -38,9 +41,27 @@ pub fn reach(name: &str) {
     }
 }
 
+/// A batch is being decoded for a sink.
+pub fn decoding(digest: &Digest) {
+    static DEADLY: OnceLock<Option<String>> = OnceLock::new();
+    let deadly = DEADLY.get_or_init(|| std::env::var(DEADLY_VARIABLE).ok());
+    if deadly.as_ref().is_some_and(|deadly| *deadly == hex(digest)) {
+        std::process::abort();
+    }
+}
+
+fn hex(digest: &Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_are_named_in_hexadecimal() {
+        assert_eq!(hex(&[0xA0; 16]), "a0".repeat(16));
+    }
 
     #[test]
     fn it_is_reached_once_and_at_the_right_time() {

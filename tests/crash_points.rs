@@ -21,7 +21,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Instant;
 
-use flowproxy::batch::read;
+use flowproxy::batch::{Digest, read};
 use flowproxy::spool::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, check};
 use flowproxy::spool::{self, LaneId};
 use fuse::load::{Load, assert_balance, counts, numbered, wait_drained};
@@ -100,6 +100,9 @@ const OTHER_NAME: &str = "site-2.example";
 /// The other proxy's records are numbered from here on.
 const OTHER_NUMBERS: u32 = 1 << 31;
 const ABORTED: i32 = 6;
+const POINT: &str = "FLOWPROXY_CRASH_POINT";
+/// Its digest in hexadecimal: whoever decodes this batch for a sink dies.
+const BATCH: &str = "FLOWPROXY_CRASH_BATCH";
 
 fn rounds() -> usize {
     std::env::var("FLOWPROXY_CRASH_ROUNDS").map_or(1, |text| text.parse().expect("a number of rounds"))
@@ -147,7 +150,7 @@ impl Proxy {
         let spool = format!("dir = \"{}\"\nmax_bytes = \"8MiB\"", self.spool);
         let config = config.replace("dir = \"spool\"", &spool).replace(PROXY_NAME, self.name);
         let config = config.replace("max_delay = \"50ms\"", "max_delay = \"5ms\"\nmax_records = 2");
-        start(rig, "run", self.name, &config, point)
+        start(rig, "run", self.name, &config, point.map(|point| (POINT, point)))
     }
 
     /// Starts it and waits until it works.
@@ -166,15 +169,13 @@ impl Proxy {
     }
 }
 
-/// Starts one end, which is to crash at `point`.
-fn start(rig: &Rig, command: &str, name: &str, config: &str, point: Option<&str>) -> End {
+/// Starts one end, with a variable that says where or of what it is to die.
+fn start(rig: &Rig, command: &str, name: &str, config: &str, variable: Option<(&str, &str)>) -> End {
     let file = rig.path(&format!("{name}.toml"));
     std::fs::write(&file, config).expect("config file");
     let mut starting = flowproxy_command();
     starting.arg(command).arg("-c").arg(&file);
-    if let Some(point) = point {
-        starting.env("FLOWPROXY_CRASH_POINT", point);
-    }
+    starting.envs(variable);
     End { process: Process::start(&mut starting, &rig.path(&format!("{name}.log"))) }
 }
 
@@ -216,8 +217,8 @@ impl Site {
         site
     }
 
-    fn collector(&self, point: Option<&str>) -> End {
-        start(&self.rig, "collect", "collector", &self.rig.collector_config(COLLECTOR), point)
+    fn collector(&self, variable: Option<(&str, &str)>) -> End {
+        start(&self.rig, "collect", "collector", &self.rig.collector_config(COLLECTOR), variable)
     }
 
     /// The collector, if it does not run already.
@@ -252,7 +253,7 @@ impl Site {
     fn note_owed(&mut self) {
         let dir = self.rig.path(&self.victim.spool);
         let rows = spool::skip_rows(&dir).expect("rows");
-        for (lane, seq, numbers) in frames_in(&dir) {
+        for Frame { lane, seq, numbers, .. } in frames_in(&dir) {
             let skipped = rows.iter().any(|row| row.lane == lane && row.from <= seq && seq <= row.to);
             if !skipped {
                 self.owed.extend(numbers);
@@ -294,8 +295,16 @@ fn dropped(proxy: &End) -> u64 {
     proxy.metric("flowproxy_spool_skipped_records_total")
 }
 
-/// Lane, number and the records' numbers of every good frame in a spool.
-fn frames_in(dir: &Path) -> Vec<(LaneId, u64, Vec<u32>)> {
+/// A good frame, and the records' numbers in it.
+struct Frame {
+    lane: LaneId,
+    seq: u64,
+    digest: Digest,
+    numbers: Vec<u32>,
+}
+
+/// Every good frame in a spool.
+fn frames_in(dir: &Path) -> Vec<Frame> {
     let mut frames = Vec::new();
     for entry in std::fs::read_dir(dir).expect("the spool's folder") {
         let path = entry.expect("folder entry").path();
@@ -310,7 +319,8 @@ fn frames_in(dir: &Path) -> Vec<(LaneId, u64, Vec<u32>)> {
             let start = at + FRAME_HEADER_BYTES + frame.notes_bytes;
             let payload = &bytes[start..start + frame.payload_bytes];
             let batch = read::open(frame.codec, frame.plain_size, payload).expect("a batch in a good frame");
-            frames.push((header.lane, frame.seq, fuse::segments::numbers_of(&batch)));
+            let numbers = fuse::segments::numbers_of(&batch);
+            frames.push(Frame { lane: header.lane, seq: frame.seq, digest: frame.digest, numbers });
             at += frame.frame_bytes();
         }
     }
@@ -379,7 +389,7 @@ fn collector_ends(site: &mut Site, points: &[&str], what: &str) {
     }
     site.collector.take().into_iter().for_each(|end| end.process.kill());
     for point in points {
-        let mut end = site.collector(Some(point));
+        let mut end = site.collector(Some((POINT, point)));
         assert_eq!(end.process.wait().signal(), Some(ABORTED), "{what}\n{}", end.process.log());
     }
     let before = site.text();
@@ -401,6 +411,41 @@ fn a_collector_ends_at_each_step_of_its_start() {
             collector_ends(site, &[ended_at, point, point], what);
         }
     });
+}
+
+#[test]
+fn row_27_a_batch_that_kills_its_collector_again_and_again_is_refused_and_its_lane_goes_on() {
+    let mut site = Site::new();
+    let what = "a deadly batch";
+    site.collector.take().into_iter().for_each(|end| end.process.kill());
+    site.victim.crash(&site.rig, "spool.sync:20", what);
+    site.note_owed();
+    let frames = frames_in(&site.rig.path(&site.victim.spool));
+    let deadly = &frames[frames.len() / 2];
+    let digest: String = deadly.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let victim = site.victim.started(&site.rig);
+    let refused = || victim.metric("flowproxy_uplink_rejected_batches_total");
+    let mut deaths = 0;
+    let mut collector = site.collector(Some((BATCH, &digest)));
+    wait_until("the batch is refused", || {
+        if !collector.process.is_running() {
+            assert_eq!(collector.process.wait().signal(), Some(ABORTED), "{}", collector.process.log());
+            deaths += 1;
+            collector = site.collector(Some((BATCH, &digest)));
+        }
+        refused() > 0
+    });
+    assert_eq!(deaths, 3, "and the fourth time a process of its own dies");
+    site.collector = Some(collector);
+    wait_drained(&victim);
+    assert_eq!(refused(), 1);
+    let quarantine = site.rig.path(&site.victim.spool).join("quarantine");
+    assert_eq!(std::fs::read_dir(quarantine).expect("the quarantine").count(), 1);
+    assert!(deadly.numbers.iter().all(|number| site.owed.remove(number)));
+    let seen = site.far_end();
+    assert!(deadly.numbers.iter().all(|number| !seen.contains_key(number)));
+    assert!(victim.process.terminate().success());
+    site.finish(what);
 }
 
 #[test]

@@ -191,6 +191,8 @@ pub fn open_and_render(
     is_wanted: bool,
     text: &mut Vec<u8>,
 ) -> Result<batch::read::Batch, batch::read::Error> {
+    #[cfg(feature = "crash-points")]
+    crate::crash::decoding(&batch::digest(codec, plain_size, payload));
     let read = batch::read::open(codec, plain_size, payload)?;
     if is_wanted && read.kind() == Kind::Records {
         crate::flow::record::write_lines(text, &read);
