@@ -15,7 +15,7 @@
 //! | layer | modules | may use |
 //! |---|---|---|
 //! | pure: bytes and time in, values out; no socket, clock, log, metric | `proto`, `flow`, `wire`, `batch`, `spool::frame`, `spool::cursor`, `uplink::session`, `uplink::backoff`, `uplink::rate`, `uplink::store`, `collector::session`, `collector::alarms`, `collector::lane`, `shard::admission`, `shard::bucket`, `shard::moment`, `shard::facts`, `shard::cause`; the values `spool::LaneId`, `spool::LaneView`, `spool::Fetched`, `spool::Stored`, `spool::SkipRow` | each other |
-//! | outside world | `places`, `lines`, `clock`, `crash`, `storage`, `ingest`, `keeper`, `capture`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
+//! | outside world | `places`, `lines`, `clock`, `crash`, `storage`, `ingest`, `keeper`, `capture`, `enrich`, `spool`, `uplink`, `tls`, `collector`, `generator`, `admin`, `config`, `metrics` | the pure ones |
 //! | assembly | `shard`, `proxy`, `demo`, `cli` | all |
 //!
 //! `tests/layers.rs` reads this table and checks who imports whom. `simulation` is for tests alone: both ends of the
@@ -50,6 +50,7 @@ pub mod wire;
 
 pub mod batch;
 pub mod capture;
+pub mod enrich;
 pub mod ingest;
 pub mod keeper;
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod cells;
 mod columns;
 mod dictionary;
 mod lists;
+mod names;
 mod numbers;
 mod pack;
 pub mod read;
@@ -15,6 +16,7 @@ mod runs;
 mod transpose;
 
 pub use builder::{Builder, Limits, RawBuilder};
+pub use names::{AddressText, InterfaceText, Names, NoNames, Sender, SenderText};
 pub use pack::{Effort, Packer};
 
 use crate::flow::Exporter;

@@ -1,0 +1,210 @@
+//! All tables, and the view of them that shards have.
+
+use super::table::Table;
+use crate::batch::{InterfaceText, Names, Sender, SenderText};
+use crate::flow::Exporter;
+use crate::proto::InterfaceSource;
+use arc_swap::{ArcSwap, Cache};
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Tables of one source, replaced as a whole at each change.
+type Shelf<K> = Arc<ArcSwap<HashMap<K, Arc<Table>>>>;
+
+/// Whose options data it is.
+pub type Told = (Exporter, u32);
+
+/// What the kernel of this host says.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Its interfaces.
+    pub table: Arc<Table>,
+    /// Its addresses: senders at them, and at loopback, are on this host.
+    pub addresses: HashSet<IpAddr>,
+}
+
+/// The operator's say: who a sender is, and what its interfaces are called.
+pub trait Operator: Send + Sync + std::fmt::Debug {
+    /// What it calls the sender; `None` if it does not name it.
+    fn sender(&self, sender: &Sender) -> Option<Arc<SenderText>>;
+    /// Its table of the sender's interfaces.
+    fn table(&self, sender: &Sender) -> Option<&Arc<Table>>;
+    /// The device to ask about the sender, if that is not whom its datagrams come from.
+    fn device(&self, sender: &Sender) -> Option<IpAddr>;
+}
+
+/// See the module. A handle: clones share everything.
+#[derive(Clone, Debug)]
+pub struct Book {
+    operator: Arc<ArcSwap<Option<Arc<dyn Operator>>>>,
+    options: Shelf<Told>,
+    snmp: Shelf<IpAddr>,
+    /// Names that devices give themselves (sysName), by address asked.
+    device_names: Arc<ArcSwap<HashMap<IpAddr, Arc<SenderText>>>>,
+    host: Arc<ArcSwap<Host>>,
+    last_known: Shelf<IpAddr>,
+    changing: Arc<Mutex<()>>,
+}
+
+impl Book {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            operator: Arc::default(),
+            options: Arc::default(),
+            snmp: Arc::default(),
+            device_names: Arc::default(),
+            host: Arc::default(),
+            last_known: Arc::default(),
+            changing: Arc::default(),
+        }
+    }
+
+    /// The operator's file is this from now on.
+    pub fn set_operator(&self, operator: Option<Arc<dyn Operator>>) {
+        self.operator.store(Arc::new(operator));
+    }
+
+    /// An exporter's domain has told this in options data; `None`: it is forgotten.
+    pub fn set_options(&self, whose: Told, table: Option<Arc<Table>>) {
+        self.change(&self.options, whose, table);
+    }
+
+    /// A device has answered this; `None`: nothing of what it said before holds.
+    pub fn set_snmp(&self, device: IpAddr, table: Option<Arc<Table>>) {
+        self.change(&self.snmp, device, table);
+    }
+
+    /// What a device calls itself.
+    pub fn set_device_name(&self, device: IpAddr, text: Option<Arc<SenderText>>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = HashMap::clone(&self.device_names.load());
+        match text {
+            Some(text) => names.insert(device, text),
+            None => names.remove(&device),
+        };
+        self.device_names.store(Arc::new(names));
+    }
+
+    /// What the kernel says.
+    pub fn set_host(&self, host: Host) {
+        self.host.store(Arc::new(host));
+    }
+
+    /// What was known of a device before the last start; `None`: it does not hold any more.
+    pub fn set_last_known(&self, device: IpAddr, table: Option<Arc<Table>>) {
+        self.change(&self.last_known, device, table);
+    }
+
+    fn change<K: Clone + Eq + Hash>(&self, shelf: &Shelf<K>, key: K, table: Option<Arc<Table>>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = HashMap::clone(&shelf.load());
+        match table {
+            Some(table) => tables.insert(key, table),
+            None => tables.remove(&key),
+        };
+        shelf.store(Arc::new(tables));
+    }
+
+    /// A view for one shard.
+    pub fn view(&self) -> View {
+        View {
+            operator: Cache::new(Arc::clone(&self.operator)),
+            options: Cache::new(Arc::clone(&self.options)),
+            snmp: Cache::new(Arc::clone(&self.snmp)),
+            device_names: Cache::new(Arc::clone(&self.device_names)),
+            host: Cache::new(Arc::clone(&self.host)),
+            last_known: Cache::new(Arc::clone(&self.last_known)),
+        }
+    }
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+type Shown<T> = Cache<Arc<ArcSwap<T>>, Arc<T>>;
+
+/// The tables as one shard sees them.
+#[derive(Debug)]
+pub struct View {
+    operator: Shown<Option<Arc<dyn Operator>>>,
+    options: Shown<HashMap<Told, Arc<Table>>>,
+    snmp: Shown<HashMap<IpAddr, Arc<Table>>>,
+    device_names: Shown<HashMap<IpAddr, Arc<SenderText>>>,
+    host: Shown<Host>,
+    last_known: Shown<HashMap<IpAddr, Arc<Table>>>,
+}
+
+impl View {
+    /// The device behind a sender: whom the operator says, else the sFlow agent, else the source address.
+    fn device(&mut self, sender: &Sender) -> IpAddr {
+        let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.device(sender));
+        named.or(sender.agent).unwrap_or(sender.exporter.address)
+    }
+}
+
+impl Names for View {
+    fn sender(&mut self, sender: &Sender) -> Option<Arc<SenderText>> {
+        let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.sender(sender));
+        if named.is_some() {
+            return named;
+        }
+        let device = self.device(sender);
+        self.device_names.load().get(&device).cloned()
+    }
+
+    fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
+        let device = self.device(sender);
+        let address = sender.exporter.address;
+        let operator = Option::clone(self.operator.load());
+        let host = self.host.load();
+        let is_here = address.is_loopback() || host.addresses.contains(&address);
+        let tables = [
+            (InterfaceSource::Static, operator.as_ref().and_then(|operator| operator.table(sender))),
+            (InterfaceSource::Options, self.options.load().get(&(sender.exporter, sender.domain))),
+            (InterfaceSource::Snmp, self.snmp.load().get(&device)),
+            (InterfaceSource::Netlink, Some(&host.table).filter(|_| is_here)),
+            (InterfaceSource::LastKnown, self.last_known.load().get(&device)),
+        ];
+        let mut found: Option<InterfaceText> = None;
+        for (source, table) in tables {
+            let Some((table, entry)) = table.and_then(|table| Some((table, table.interfaces.get(&index)?)))
+            else {
+                continue;
+            };
+            let told = if entry.told == 0 { table.told } else { entry.told };
+            match &mut found {
+                None if entry.name.is_empty() => {}
+                None => {
+                    found = Some(InterfaceText {
+                        name: entry.name.clone(),
+                        description: entry.description.clone(),
+                        speed: entry.speed,
+                        source,
+                        age: seconds_since(told),
+                    });
+                }
+                Some(found) => {
+                    if found.description.is_empty() {
+                        found.description = entry.description.clone();
+                    }
+                    if found.speed == 0 {
+                        found.speed = entry.speed;
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn seconds_since(told: u64) -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    u32::try_from(now.saturating_sub(told) / 1000).unwrap_or(u32::MAX)
+}

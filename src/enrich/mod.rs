@@ -1,0 +1,24 @@
+//! Names beside numbers: what is known of exporters, interfaces and addresses.
+//!
+//! ```text
+//! static file   options data (shards)   SNMP (tasks)   netlink (task)   last known (disk)   look-up files
+//!      \________________\____________________|______________/__________________/______________/
+//!                                          Book
+//!                                            |  read in place, without a lock
+//!                        View (one a shard): batch::Names, asked when a batch is laid out
+//! ```
+//!
+//! For one exporter the first of static, options, SNMP, netlink, last known that has a name for the number gives it; fields
+//! that it leaves empty come from those after it.
+//!
+//! | if | then |
+//! |---|---|
+//! | a source is slow, or fails | shards see the tables as they were: nothing waits |
+//! | a name is learned later | it stands in later batches |
+//! | nobody has a name | the batch carries none; counted by reason |
+
+pub mod book;
+pub mod table;
+
+pub use book::{Book, View};
+pub use table::{Entry, Table};

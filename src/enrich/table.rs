@@ -1,0 +1,42 @@
+//! Interface tables as sources give them, and the numbers that are no interfaces.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Interfaces of one table. What a source tells beyond that is left out, and counted.
+pub const MOST_INTERFACES: usize = 16_384;
+
+/// One interface, as one source tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name (ifName); empty if that was not told.
+    pub name: Arc<str>,
+    /// What people call it (ifAlias, or ifDescr where that says more than the name); empty if not told.
+    pub description: Arc<str>,
+    /// Bits per second; 0 if not told.
+    pub speed: u64,
+    /// When it was last told, in milliseconds since 1970; 0: when its table was.
+    pub told: u64,
+}
+
+/// What one source tells of one exporter. Never changed: a source makes a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Interfaces by ifIndex.
+    pub interfaces: HashMap<u32, Entry>,
+    /// When the source was last asked, or told it, in milliseconds since 1970.
+    pub told: u64,
+}
+
+/// A number that stands where an ifIndex does, and is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// 0.
+    Unknown,
+    /// sFlow's 0x3FFFFFFF: the device itself.
+    Internal,
+    /// sFlow's 0x80000000 and above: so many interfaces, 0 if that is not known.
+    Multiple,
+    /// sFlow's 0x40000000 to 0x7FFFFFFF: thrown away.
+    Discarded,
+}
