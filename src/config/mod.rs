@@ -28,7 +28,7 @@ pub use collector::{Collector, Jsonl, Sinks, Udp};
 pub use fault::{Fault, Faults, Place};
 pub use options::Role;
 pub use parse::size_text;
-pub use proxy::{ADMIN as PROXY_ADMIN, Batch, Decode, Limit, Listen, Proxy, Spool, Uplink};
+pub use proxy::{ADMIN as PROXY_ADMIN, Batch, Decode, Enrich, Limit, Listen, Proxy, Spool, Uplink};
 
 use fields::Fields;
 use std::ffi::OsString;
@@ -155,7 +155,7 @@ fn role(outline: &[(String, bool)]) -> Option<Role> {
     let points = |(name, is_section): &(String, bool)| match name.as_str() {
         "listen" if !is_section => -1,
         "sink" | "allow" => -1,
-        "listen" | "limit" | "decode" | "uplink" | "spool" | "batch" => 1,
+        "listen" | "limit" | "decode" | "enrich" | "uplink" | "spool" | "batch" => 1,
         _ => 0,
     };
     match outline.iter().map(points).sum::<i32>() {

@@ -280,6 +280,29 @@ pub const OPTIONS: &[Row] = &[
         "sampling rates of exporters that do not tell theirs, by source address; the smallest network's counts",
     )
     .of(Proxy),
+    row(
+        "enrich.static",
+        Path,
+        Off("none"),
+        "file with names of exporters and their interfaces, in TOML, or in CSV if it ends in `.csv`",
+    )
+    .of(Proxy)
+    .live(),
+    row(
+        "enrich.netlink",
+        Flag,
+        Is("true"),
+        "name interfaces of exporters on this host (loopback, or an address of it) as its kernel does",
+    )
+    .of(Proxy),
+    row(
+        "enrich.asn",
+        Path,
+        Off("none"),
+        "file in MaxMind's format that has autonomous systems by address; gives them to records that have none",
+    )
+    .of(Proxy),
+    row("enrich.country", Path, Off("none"), "file in MaxMind's format that has countries by address").of(Proxy),
     row("uplink.endpoint", Endpoints, Required, "the collector, or several with one mark store")
         .of(Proxy)
         .live(),

@@ -17,6 +17,8 @@ pub struct Proxy {
     pub limit: Limit,
     /// `[decode]`
     pub decode: Decode,
+    /// `[enrich]`
+    pub enrich: Enrich,
     /// `[uplink]`
     pub uplink: Uplink,
     /// `[tls]`
@@ -55,6 +57,10 @@ impl Proxy {
             ("limit.datagrams", a.limit.datagrams != b.limit.datagrams),
             ("limit.bytes", a.limit.bytes != b.limit.bytes),
             ("decode.sampling", a.decode != b.decode),
+            ("enrich.static", a.enrich.static_file != b.enrich.static_file),
+            ("enrich.netlink", a.enrich.netlink != b.enrich.netlink),
+            ("enrich.asn", a.enrich.asn != b.enrich.asn),
+            ("enrich.country", a.enrich.country != b.enrich.country),
             ("uplink.endpoint", a.uplink.endpoints != b.uplink.endpoints),
             ("uplink.max_rate", a.uplink.max_rate != b.uplink.max_rate),
             ("uplink.fresh_after", a.uplink.fresh_after != b.uplink.fresh_after),
@@ -117,6 +123,19 @@ pub struct Decode {
     pub sampling: Vec<(IpNet, u32)>,
 }
 
+/// Where names beside numbers come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enrich {
+    /// The operator's names of exporters and interfaces; `None` is no such file.
+    pub static_file: Option<PathBuf>,
+    /// This host's kernel is asked about interfaces of exporters on this host.
+    pub netlink: bool,
+    /// Autonomous systems by address, in MaxMind's format; `None` is no look-up.
+    pub asn: Option<PathBuf>,
+    /// Countries by address, in MaxMind's format; `None` is no look-up.
+    pub country: Option<PathBuf>,
+}
+
 /// Where flow goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
@@ -170,6 +189,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
     let listen = listen(fields);
     let limit = limit(fields);
     let decode = fields.network_rates("decode.sampling").map(|sampling| Decode { sampling });
+    let enrich = enrich(fields);
     let uplink = uplink(fields);
     let tls = super::tls(fields);
     let spool = spool(fields);
@@ -182,6 +202,7 @@ pub(super) fn build(fields: &mut Fields) -> Option<Proxy> {
         listen: listen?,
         limit: limit?,
         decode: decode?,
+        enrich: enrich?,
         uplink: uplink?,
         tls: tls?,
         spool: spool?,
@@ -224,6 +245,13 @@ fn listen(fields: &mut Fields) -> Option<Listen> {
 fn limit(fields: &mut Fields) -> Option<Limit> {
     let (datagrams, bytes) = (fields.number_if_given("limit.datagrams"), fields.rate("limit.bytes"));
     Some(Limit { datagrams: datagrams?, bytes: bytes? })
+}
+
+fn enrich(fields: &mut Fields) -> Option<Enrich> {
+    let static_file = fields.path_if_given("enrich.static");
+    let netlink = fields.flag("enrich.netlink");
+    let (asn, country) = (fields.path_if_given("enrich.asn"), fields.path_if_given("enrich.country"));
+    Some(Enrich { static_file: static_file?, netlink: netlink?, asn: asn?, country: country? })
 }
 
 /// Refuses two sockets of one transport on one address.

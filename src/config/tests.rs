@@ -77,6 +77,7 @@ fn the_least_proxy_has_the_documented_defaults() {
     assert_eq!(proxy.spool.dir, written.folder.path().join("spool"));
     assert!(proxy.spool.max_bytes > 0 && proxy.spool.max_bytes <= 8 << 30);
     assert_eq!(proxy.spool.commit_interval, Duration::from_millis(10));
+    assert_eq!(proxy.enrich, Enrich { netlink: true, ..Enrich::default() });
     assert_eq!(proxy.batch, Batch::default());
     assert_eq!(proxy.batch.max_records, 8_192);
     assert_eq!(proxy.batch.max_delay, Duration::from_millis(500));
@@ -113,6 +114,11 @@ fn everything_can_be_set() {
         [limit]
         datagrams = 20000
         bytes = '20MB'
+        [enrich]
+        static = 'interfaces.toml'
+        netlink = false
+        asn = '/var/lib/GeoLite2-ASN.mmdb'
+        country = 'country.mmdb'
         [uplink]
         endpoint = ['https://a.example:4440', 'https://[2001:db8::1]:443/']
         max_rate = '10MiB'
@@ -136,7 +142,13 @@ fn everything_can_be_set() {
         [log]
         filter = 'warn,flowproxy::uplink=debug'
     ";
-    let proxy = Written::new(text).proxy().unwrap();
+    let written = Written::new(text);
+    let proxy = written.proxy().unwrap();
+    let folder = written.folder.path();
+    assert_eq!(proxy.enrich.static_file, Some(folder.join("interfaces.toml")));
+    assert!(!proxy.enrich.netlink);
+    assert_eq!(proxy.enrich.asn, Some("/var/lib/GeoLite2-ASN.mmdb".into()));
+    assert_eq!(proxy.enrich.country, Some(folder.join("country.mmdb")));
     assert_eq!(proxy.listen.udp.len(), 3);
     assert_eq!(proxy.listen.raw.len(), 1);
     assert_eq!((proxy.listen.shards, proxy.listen.receive_buffer), (3, 16 << 20));
@@ -193,6 +205,7 @@ fn variable(row: &options::Row) -> (String, &'static str) {
         options::Form::Size { .. } => "256MiB",
         options::Form::Rate { .. } => "1MiB/s",
         options::Form::Span { .. } => "2s",
+        options::Form::Flag if row.default == options::Absent::Is("true") => "false",
         options::Form::Flag | options::Form::Section => "true",
         options::Form::Path => "somewhere",
         options::Form::Endpoints => "https://a:1,https://b:2",

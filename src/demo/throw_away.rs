@@ -1,7 +1,7 @@
 //! What the demo needs on disk and throws away at its end: a CA with two certificates, a spool, a mark store.
 
 use crate::collector::{self, sinks::Sink};
-use crate::config::{self, Admin, Batch, Decode, Limit, Listen, Log, Shutdown, Spool, Tls, Uplink};
+use crate::config::{self, Admin, Batch, Decode, Enrich, Limit, Listen, Log, Shutdown, Spool, Tls, Uplink};
 use crate::tls;
 use crate::tls::issue::{self, Issued, Subject};
 use http::Uri;
@@ -117,6 +117,8 @@ impl ThrowAway {
             },
             limit: Limit::default(),
             decode: Decode::default(),
+            // The mesh's interfaces are not this host's.
+            enrich: Enrich::default(),
             uplink: Uplink {
                 endpoints: vec![endpoint],
                 max_rate: None,
