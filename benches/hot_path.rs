@@ -13,7 +13,7 @@
 )]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use flowproxy::batch::{Builder, Effort, Packer, Sealed, read};
+use flowproxy::batch::{Builder, Effort, NoNames, Packer, Sealed, read};
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Run};
 use flowproxy::wire::{Arrival, Decoder, Fault, Output, Place, Settings, Template};
@@ -264,9 +264,9 @@ impl Output for Seal {
             return;
         }
         if self.to == To::Planes {
-            black_box(self.builder.lay_out());
+            black_box(self.builder.lay_out(&mut NoNames));
         } else {
-            self.sealed.extend(self.builder.seal(&mut self.packer, Effort::Fast));
+            self.sealed.extend(self.builder.seal(&mut self.packer, Effort::Fast, &mut NoNames));
         }
     }
     fn fault(&mut self, fault: Fault, _: Place) {

@@ -10,7 +10,7 @@
     reason = "a benchmark, not the product"
 )]
 
-use flowproxy::batch::{Builder, Effort, Limits, Packer};
+use flowproxy::batch::{Builder, Effort, Limits, NoNames, Packer};
 use flowproxy::flow::list::Named;
 use flowproxy::flow::{Exporter, Run};
 use flowproxy::wire::{Arrival, Decoder, Fault, Output, Place, Settings, Template};
@@ -36,7 +36,7 @@ struct Shard {
 impl Shard {
     fn seal(&mut self) {
         let packer = self.packer.get_or_insert_with(Packer::new);
-        black_box(self.builder.seal(packer, Effort::Fast));
+        black_box(self.builder.seal(packer, Effort::Fast, &mut NoNames));
     }
 }
 

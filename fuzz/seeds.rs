@@ -1,6 +1,6 @@
 //! Good inputs of each entry: where fuzzing and mutations begin.
 
-use flowproxy::batch::{Builder, Effort, Packer};
+use flowproxy::batch::{Builder, Effort, NoNames, Packer};
 use flowproxy::flow::{Exporter, Field, Run};
 use flowproxy::generator::encoder::{
     Datagram, Packer as Encoder, Settings, Template, Value, Version, element,
@@ -315,11 +315,11 @@ fn batches() -> Vec<Vec<u8>> {
                 let _ = decoder.datagram(&arrival(), bytes, &mut gather);
             }
             if packed {
-                let sealed = gather.0.seal(&mut Packer::new(), Effort::Small).expect("records");
+                let sealed = gather.0.seal(&mut Packer::new(), Effort::Small, &mut NoNames).expect("records");
                 assert_eq!(sealed.codec, Codec::Zstd);
                 batches.push([&[1][..], &sealed.payload].concat());
             } else {
-                batches.push([&[0][..], gather.0.lay_out().expect("records").0].concat());
+                batches.push([&[0][..], gather.0.lay_out(&mut NoNames).expect("records").0].concat());
             }
         }
     }

@@ -10,7 +10,7 @@
 //! | records are read by a template of their own exporter, or are marked | [`Witness::is_own_template`] |
 //! | what is decoded comes out of a batch again, to the byte, and as JSON | [`Witness::read_back`] |
 
-use flowproxy::batch::{Builder, Effort, Limits, Packer, read};
+use flowproxy::batch::{Builder, Effort, Limits, NoNames, Packer, read};
 use flowproxy::flow::list::Named;
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Field, Layout, Run};
@@ -124,12 +124,12 @@ impl Witness {
         let records: usize = self.given.iter().map(|given| given.ends.len()).sum();
         // Packing is zstd's and slow: a part of the batches takes it.
         let batch = if records % 16 == 5 {
-            self.builder.seal(&mut Packer::new(), Effort::Small).map(|sealed| {
+            self.builder.seal(&mut Packer::new(), Effort::Small, &mut NoNames).map(|sealed| {
                 assert_eq!(sealed.records as usize, records);
                 read::open(sealed.codec, sealed.plain_size, &sealed.payload)
             })
         } else {
-            self.builder.lay_out().map(|(plain, cuts)| {
+            self.builder.lay_out(&mut NoNames).map(|(plain, cuts)| {
                 assert!(cuts.is_sorted() && cuts.last().is_none_or(|cut| *cut <= plain.len()));
                 read::open(Codec::Plain, plain.len() as u32, plain)
             })

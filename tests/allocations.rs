@@ -13,7 +13,7 @@
 #[path = "../fuzz/seeds.rs"]
 mod seeds;
 
-use flowproxy::batch::{Builder, Effort, Packer};
+use flowproxy::batch::{Builder, Effort, NoNames, Packer};
 use flowproxy::flow::list::Named;
 use flowproxy::flow::{Exporter, Run};
 use flowproxy::generator::encoder::Version;
@@ -134,7 +134,7 @@ fn nothing_is_allocated(name: &str, first: &[Vec<u8>], mut datagrams: Vec<Vec<u8
             }
         });
         assert!(gather.records - records >= DATAGRAMS, "{name}: {} records", gather.records - records);
-        let sealing = allocations(|| drop(gather.builder.seal(&mut packer, Effort::Fast)));
+        let sealing = allocations(|| drop(gather.builder.seal(&mut packer, Effort::Fast, &mut NoNames)));
         if batch >= WARM_UP {
             assert_eq!(hearing, 0, "{name}: {DATAGRAMS} datagrams");
             assert!(sealing <= MOST_OF_A_SEAL, "{name}: {sealing} allocations of a seal");

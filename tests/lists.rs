@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use flowproxy::batch::read::open;
-use flowproxy::batch::{Builder, Effort, Packer};
+use flowproxy::batch::{Builder, Effort, NoNames, Packer};
 use flowproxy::flow::list::Named;
 use flowproxy::flow::{Exporter, Run, record};
 use flowproxy::wire::{Arrival, Decoder, Fault, Output, Place, Settings, Template};
@@ -50,7 +50,7 @@ fn lines(messages: &[&[Vec<u8>]]) -> Vec<Value> {
         decoder.datagram(&arrival, &message, &mut gather).unwrap();
     }
     assert_eq!(gather.faults, []);
-    let sealed = gather.builder.seal(&mut Packer::new(), Effort::Small).unwrap();
+    let sealed = gather.builder.seal(&mut Packer::new(), Effort::Small, &mut NoNames).unwrap();
     let batch = open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
     let mut out = Vec::new();
     record::write_lines(&mut out, &batch);

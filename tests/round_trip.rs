@@ -12,7 +12,7 @@
 #[path = "support/traffic.rs"]
 mod traffic;
 
-use flowproxy::batch::{Builder, Effort, Packer, read};
+use flowproxy::batch::{Builder, Effort, NoNames, Packer, read};
 use flowproxy::flow::{Exporter, Field, Run};
 use flowproxy::generator::encoder::Version;
 use flowproxy::proto::RecordKind;
@@ -58,7 +58,7 @@ impl Output for Gathered {
 type Read = BTreeMap<(bool, u16), Vec<Values>>;
 
 fn read(gathered: &mut Gathered) -> Read {
-    let sealed = gathered.builder.seal(&mut Packer::new(), Effort::Small).expect("records");
+    let sealed = gathered.builder.seal(&mut Packer::new(), Effort::Small, &mut NoNames).expect("records");
     let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).expect("a batch");
     let mut read = Read::new();
     for group in &batch.groups {

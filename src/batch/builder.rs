@@ -4,7 +4,9 @@
 
 use super::columns::Encoder;
 use super::lists::ListTables;
+use super::names::{Names, Sender};
 use super::pack::{Effort, Packer};
+use super::senders::Senders;
 use super::{Digest, Kind, Sealed, Share, digest};
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Layout, Run, Slot};
@@ -12,7 +14,6 @@ use crate::proto::{self, Codec};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// When a batch is full.
@@ -24,12 +25,11 @@ pub struct Limits {
     pub max_bytes: usize,
 }
 
-/// Bytes that a group with its run columns, a column, a run and an exporter take in the payload beside the
-/// records' values, at most.
+/// Bytes that a group with its run columns, a column and a run take in the payload beside the records' values, at
+/// most.
 const GROUP_BYTES: usize = 256;
 const COLUMN_BYTES: usize = 32;
 const RUN_BYTES: usize = 64;
-const EXPORTER_BYTES: usize = 32;
 
 /// Records of one layout, as they came.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Builder {
     groups: Vec<Group>,
     used: usize,
     index: HashMap<u64, usize>,
-    exporters: Exporters,
+    senders: Senders,
     lists: ListTables,
     records: usize,
     bytes: usize,
@@ -83,7 +83,7 @@ impl Builder {
             groups: Vec::new(),
             used: 0,
             index: HashMap::new(),
-            exporters: Exporters::default(),
+            senders: Senders::default(),
             lists: ListTables::default(),
             records: 0,
             bytes: 0,
@@ -132,7 +132,8 @@ impl Builder {
             self.received = run.received;
         }
         let lists = self.lists.place(run.exporter, run.domain, named);
-        let exporter = self.exporters.add(run.exporter, count, run.domain, run.sequence);
+        let sender = Sender { exporter: run.exporter, domain: run.domain, agent: run.agent };
+        let exporter = self.senders.add(sender, count, run.sequence);
         let place = self.place(layout, slot);
         let Some(group) = self.groups.get_mut(place) else { return };
         let base = group.rows.len() as u32;
@@ -188,28 +189,28 @@ impl Builder {
 
     /// Whether it should be sealed before more comes.
     pub fn is_full(&self, limits: &Limits) -> bool {
-        let bytes = self.bytes + self.exporters.bytes() + self.lists.bytes();
+        let bytes = self.bytes + self.senders.bytes() + self.lists.bytes();
         self.records >= limits.max_records || bytes >= limits.max_bytes
     }
 
     /// Finishes the batch and begins the next; `None` when it has no records.
-    pub fn seal(&mut self, packer: &mut Packer, effort: Effort) -> Option<Sealed> {
+    pub fn seal(&mut self, packer: &mut Packer, effort: Effort, names: &mut dyn Names) -> Option<Sealed> {
         let (records, received) = (self.records, self.received);
-        let shares = self.exporters.shares();
-        let (plain, cuts) = self.lay_out()?;
+        let shares = self.senders.shares();
+        let (plain, cuts) = self.lay_out(names)?;
         let pack = |plain: &[u8], cuts: &[usize]| packer.pack(plain, cuts, effort);
         Some(finish(Kind::Records, records, received, plain, cuts, pack, shares))
     }
 
     /// Lays the batch out as a `Payload` that is not packed yet, with the offsets where its planes end, and begins
     /// the next; `None` when it has no records.
-    pub fn lay_out(&mut self) -> Option<(&[u8], &[usize])> {
+    pub fn lay_out(&mut self, names: &mut dyn Names) -> Option<(&[u8], &[usize])> {
         if self.records == 0 {
             return None;
         }
         self.plain.clear();
         self.encoder.begin();
-        self.exporters.encode(&mut self.plain);
+        self.senders.encode(names, &mut self.plain);
         for group in self.groups.iter().take(self.used) {
             self.encoder.group(group, &mut self.plain);
         }
@@ -234,7 +235,7 @@ impl Builder {
             group.runs.clear();
             group.records = 0;
         }
-        self.exporters.clear();
+        self.senders.clear();
         self.index.clear();
         self.lists.clear();
         self.used = 0;
@@ -247,7 +248,7 @@ impl Builder {
 /// Gathers datagrams that nobody reads.
 #[derive(Debug, Default)]
 pub struct RawBuilder {
-    exporters: Exporters,
+    senders: Senders,
     datagrams: usize,
     received: u64,
     plain: Vec<u8>,
@@ -259,7 +260,7 @@ impl RawBuilder {
         if self.datagrams == 0 {
             self.received = received;
         }
-        let place = self.exporters.add(exporter, 1, 0, 0);
+        let place = self.senders.add(Sender { exporter, domain: 0, agent: None }, 1, 0);
         let bytes = Bytes::copy_from_slice(bytes);
         let datagram = proto::Datagram { exporter: place, port: u32::from(port), received, bytes };
         message(DATAGRAMS, &datagram, &mut self.plain);
@@ -273,17 +274,17 @@ impl RawBuilder {
 
     /// Whether it should be sealed before more comes.
     pub fn is_full(&self, limits: &Limits) -> bool {
-        self.datagrams >= limits.max_records || self.plain.len() + self.exporters.bytes() >= limits.max_bytes
+        self.datagrams >= limits.max_records || self.plain.len() + self.senders.bytes() >= limits.max_bytes
     }
 
     /// Finishes the batch and begins the next; `None` when it has no datagrams.
-    pub fn seal(&mut self, packer: &mut Packer) -> Option<Sealed> {
+    pub fn seal(&mut self, packer: &mut Packer, names: &mut dyn Names) -> Option<Sealed> {
         if self.datagrams == 0 {
             return None;
         }
-        self.exporters.encode(&mut self.plain);
-        let shares = self.exporters.shares();
-        self.exporters.clear();
+        self.senders.encode(names, &mut self.plain);
+        let shares = self.senders.shares();
+        self.senders.clear();
         // Unread datagrams are not laid out in planes: without matches they would hardly shrink.
         let pack = |plain: &[u8], cuts: &[usize]| packer.pack(plain, cuts, Effort::Small);
         let sealed = finish(Kind::Raw, self.datagrams, self.received, &self.plain, &[], pack, shares);
@@ -309,7 +310,7 @@ fn finish(
 }
 
 /// Field numbers of `Payload`.
-const EXPORTERS: u32 = 1;
+pub(super) const EXPORTERS: u32 = 1;
 pub(super) const GROUPS: u32 = 3;
 const DATAGRAMS: u32 = 4;
 pub(super) const LIST_TABLES: u32 = 5;
@@ -318,58 +319,4 @@ pub(super) fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
     prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, to);
     prost::encoding::encode_varint(message.encoded_len() as u64, to);
     message.encode_raw(to);
-}
-
-/// The batch's table of exporters.
-#[derive(Debug, Default)]
-struct Exporters {
-    shares: Vec<Share>,
-    index: HashMap<Exporter, u32>,
-    last: Option<(Exporter, u32)>,
-}
-
-impl Exporters {
-    fn add(&mut self, exporter: Exporter, records: u32, domain: u32, sequence: u32) -> u32 {
-        let place = match self.last {
-            Some((last, place)) if last == exporter => place,
-            _ => *self.index.entry(exporter).or_insert_with(|| {
-                self.shares.push(Share { exporter, records: 0, domain: 0, sequence: 0, last_records: 0 });
-                (self.shares.len() - 1) as u32
-            }),
-        };
-        self.last = Some((exporter, place));
-        if let Some(share) = self.shares.get_mut(place as usize) {
-            let is_same = (share.domain, share.sequence) == (domain, sequence);
-            share.last_records = if is_same { share.last_records + records } else { records };
-            share.records += records;
-            share.domain = domain;
-            share.sequence = sequence;
-        }
-        place
-    }
-
-    fn bytes(&self) -> usize {
-        self.shares.len() * EXPORTER_BYTES
-    }
-
-    fn encode(&self, plain: &mut Vec<u8>) {
-        for share in &self.shares {
-            let address = match share.exporter.address {
-                IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
-                IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
-            };
-            let port = u32::from(share.exporter.port);
-            message(EXPORTERS, &proto::Exporter { address, port, ..Default::default() }, plain);
-        }
-    }
-
-    fn shares(&self) -> Vec<Share> {
-        self.shares.clone()
-    }
-
-    fn clear(&mut self) {
-        self.shares.clear();
-        self.index.clear();
-        self.last = None;
-    }
 }

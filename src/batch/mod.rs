@@ -13,6 +13,7 @@ mod pack;
 pub mod read;
 mod relations;
 mod runs;
+mod senders;
 mod transpose;
 
 pub use builder::{Builder, Limits, RawBuilder};

@@ -1,6 +1,6 @@
 //! Builder to reader: what goes in comes out, whatever the layout.
 
-use super::{Builder, Effort, Kind, Limits, Packer, RawBuilder, digest, read};
+use super::{Builder, Effort, Kind, Limits, NoNames, Packer, RawBuilder, digest, read};
 use crate::flow::{Exporter, Field, Layout, Run, Slot};
 use crate::proto::{BootQuality, Codec, Protocol, RecordKind, SamplingSource};
 use rand::rngs::StdRng;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 fn run(port: u16, sequence: u32) -> Run {
     Run {
         exporter: Exporter { address: [192, 0, 2, (port % 7) as u8].into(), port },
+        agent: None,
         protocol: Protocol::NetflowV9,
         domain: 7,
         template: 256,
@@ -150,14 +151,14 @@ fn a_routers_records_come_back() {
     for count in [1, 2, 15, 16, 17, 100, 1_000, 8_192] {
         let records: Records = (0..count).map(|_| router_record(&mut rng)).collect();
         push(&mut builder, &layout, &slot, &records, 24);
-        let sealed = builder.seal(&mut packer, Effort::Fast).unwrap();
+        let sealed = builder.seal(&mut packer, Effort::Fast, &mut NoNames).unwrap();
         assert_eq!((sealed.kind, sealed.records as usize), (Kind::Records, count));
         assert_eq!(sealed.digest, digest(sealed.codec, sealed.plain_size, &sealed.payload));
         assert_eq!(sealed.shares.iter().map(|share| share.records as usize).sum::<usize>(), count);
         let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
         check(&batch, 0, &records, 24);
     }
-    assert!(builder.seal(&mut packer, Effort::Fast).is_none());
+    assert!(builder.seal(&mut packer, Effort::Fast, &mut NoNames).is_none());
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn a_routers_records_take_few_bytes() {
     let records: Records = (0..8_192).map(|_| router_record(&mut rng)).collect();
     for effort in [Effort::Small, Effort::Fast] {
         push(&mut builder, &layout, &slot, &records, 24);
-        let sealed = builder.seal(&mut packer, effort).unwrap();
+        let sealed = builder.seal(&mut packer, effort, &mut NoNames).unwrap();
         assert_eq!(sealed.codec, Codec::Zstd);
         // Of 50 bytes on the wire; half of the fields here are random bytes.
         assert!(sealed.payload.len() < 8_192 * 18, "{} bytes", sealed.payload.len());
@@ -203,7 +204,7 @@ fn layouts_of_any_widths_come_back() {
             push(&mut builder, &layout, &Slot::default(), &records, per_datagram);
             sent.push((layout, records, per_datagram));
         }
-        let sealed = builder.seal(&mut packer, Effort::Fast).unwrap();
+        let sealed = builder.seal(&mut packer, Effort::Fast, &mut NoNames).unwrap();
         let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload)
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(batch.groups.len(), sent.len());
@@ -229,7 +230,7 @@ fn equal_layouts_of_different_templates_share_a_group() {
     for _ in 0..2 {
         builder.push(&run(1, 1), &layout(&fields), &Slot::default(), &[0; 16], &[], 2);
     }
-    let sealed = builder.seal(&mut Packer::new(), Effort::Small).unwrap();
+    let sealed = builder.seal(&mut Packer::new(), Effort::Small, &mut NoNames).unwrap();
     let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
     assert_eq!((batch.groups.len(), batch.records()), (1, 4));
 }
@@ -243,7 +244,7 @@ fn a_flood_of_layouts_is_full_before_it_is_large() {
         let fields: Vec<(u16, u16)> = (0..256).map(|i| (id.wrapping_mul(7).wrapping_add(i), 1)).collect();
         builder.push(&run(id, 1), &layout(&fields), &Slot::default(), &[1; 256], &[], 1);
         if builder.is_full(&limits) {
-            let batch = builder.seal(&mut packer, Effort::Fast).unwrap();
+            let batch = builder.seal(&mut packer, Effort::Fast, &mut NoNames).unwrap();
             assert!(batch.plain_size < 4 << 20, "{} bytes", batch.plain_size);
             assert!(read::open(batch.codec, batch.plain_size, &batch.payload).is_ok());
             sealed += 1;
@@ -263,7 +264,7 @@ fn raw_datagrams_come_back_in_order() {
         builder.push(exporter, 9_995, 1_000 + i, &bytes);
         sent.push((exporter, 1_000 + i, bytes));
     }
-    let sealed = builder.seal(&mut packer).unwrap();
+    let sealed = builder.seal(&mut packer, &mut NoNames).unwrap();
     assert_eq!((sealed.kind, sealed.records, sealed.received), (Kind::Raw, 500, 1_000));
     let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
     assert_eq!(batch.kind(), Kind::Raw);
@@ -292,7 +293,7 @@ fn a_template_that_names_addresses_over_and_over_blows_no_batch_up() {
         rows.chunks_mut(stride).for_each(|row| row.copy_within(..addresses / 2, addresses / 2));
         let mut builder = Builder::new();
         builder.push(&run(1, 1), &layout, &Slot::default(), &rows, &[], RECORDS as u32);
-        let sealed = builder.seal(&mut Packer::new(), Effort::Fast).unwrap();
+        let sealed = builder.seal(&mut Packer::new(), Effort::Fast, &mut NoNames).unwrap();
         let most = rows.len() + fields.len() * 64;
         assert!((sealed.plain_size as usize) < most, "{} bytes of {}", sealed.plain_size, rows.len());
         let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();

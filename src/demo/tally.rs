@@ -142,7 +142,7 @@ fn address(field: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Builder, Effort, Packer, read};
+    use crate::batch::{Builder, Effort, NoNames, Packer, read};
     use crate::flow::Run;
     use crate::generator::encoder::{Datagram, Settings};
     use crate::generator::export::{Export, Totals};
@@ -201,7 +201,7 @@ mod tests {
         for (site, export) in exports.iter_mut().enumerate() {
             export.flush(NOW, &mut |datagram, held| wire(site, datagram, held));
         }
-        let sealed = shard.0.seal(&mut Packer::new(), Effort::Small).unwrap();
+        let sealed = shard.0.seal(&mut Packer::new(), Effort::Small, &mut NoNames).unwrap();
         (sent, read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap())
     }
 

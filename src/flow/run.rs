@@ -2,12 +2,15 @@
 
 use super::Exporter;
 use crate::proto::{BootQuality, Protocol, SamplingSource, TemplateSource};
+use std::net::IpAddr;
 
 /// What belongs to a datagram and so to each of its records (batch.proto, `RunField`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Who sent it.
     pub exporter: Exporter,
+    /// The agent that an sFlow datagram names, if it names one; `None` for other protocols.
+    pub agent: Option<IpAddr>,
     /// How the records came.
     pub protocol: Protocol,
     /// IPFIX observation domain, NetFlow v9 source id, NetFlow v5 engine_type * 256 + engine_id.

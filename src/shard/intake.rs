@@ -6,7 +6,7 @@ use super::moment::Moment;
 use super::senders::{Key, Senders};
 use super::totals::Share;
 use super::{Admission, BatchSettings, Context};
-use crate::batch::{Builder, Kind, Packer, RawBuilder, Sealed};
+use crate::batch::{Builder, Kind, NoNames, Packer, RawBuilder, Sealed};
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Run};
 use crate::ingest::Datagram;
@@ -307,7 +307,7 @@ impl Intake {
 
     fn close_records(&mut self, by: Close) {
         self.is_building = true;
-        let sealed = self.builder.seal(&mut self.packer, by.effort());
+        let sealed = self.builder.seal(&mut self.packer, by.effort(), &mut NoNames);
         self.is_building = false;
         self.open_records = 0;
         if let Some(sealed) = sealed {
@@ -316,7 +316,7 @@ impl Intake {
     }
 
     fn close_raw(&mut self, by: Close) {
-        if let Some(sealed) = self.raw.seal(&mut self.packer) {
+        if let Some(sealed) = self.raw.seal(&mut self.packer, &mut NoNames) {
             self.send(sealed, by);
         }
     }

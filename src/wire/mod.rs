@@ -92,6 +92,7 @@ impl Arrival {
     fn run(&self, protocol: Protocol) -> Run {
         Run {
             exporter: self.exporter,
+            agent: None,
             protocol,
             domain: 0,
             template: 0,

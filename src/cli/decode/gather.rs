@@ -8,7 +8,7 @@ use super::Stop;
 use super::header::Header;
 use super::show::{Datagram, Fault, Record, Sampled, Show, Template, UnknownSample, Unpacked, What};
 use crate::batch::read::{Batch, open};
-use crate::batch::{Builder, Limits};
+use crate::batch::{Builder, Limits, NoNames};
 use crate::flow::list::Named;
 use crate::flow::record::Records;
 use crate::flow::{Exporter, Run};
@@ -140,7 +140,7 @@ impl<'a> Gather<'a> {
     }
 
     fn try_pass_on(&mut self) -> Result<(), Stop> {
-        let batch = match self.builder.lay_out() {
+        let batch = match self.builder.lay_out(&mut NoNames) {
             Some((plain, _)) => open(Codec::Plain, plain.len() as u32, plain).map_err(Stop::Batch)?,
             None => Batch::default(),
         };

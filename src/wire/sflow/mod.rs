@@ -125,7 +125,8 @@ fn head(arrival: &Arrival, cursor: &mut Cursor<'_>) -> Result<Head, Fault> {
         Ok((sub_agent, sequence, cursor.u32()?, cursor.u32()?))
     };
     let (sub_agent, sequence, uptime, samples) = numbers(cursor).map_err(short)?;
-    let run = Run { domain: sub_agent, sequence, uptime, ..arrival.run(Protocol::SflowV5) };
+    let run =
+        Run { agent: agent.ip(), domain: sub_agent, sequence, uptime, ..arrival.run(Protocol::SflowV5) };
     Ok(Head { agent, run, samples })
 }
 

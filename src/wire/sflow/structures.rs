@@ -17,6 +17,7 @@
 
 use crate::flow::packet::{self, Addresses, Ip, Link, Packet, Ports};
 use crate::wire::cursor::{Cursor, Short};
+use std::net::IpAddr;
 
 /// An address of any family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,16 @@ impl Address {
             2 => Address::V6(cursor.array()?),
             _ => return Ok(None),
         }))
+    }
+
+    /// The address, unless it says no more than that there is none.
+    pub(super) fn ip(self) -> Option<IpAddr> {
+        let address = match self {
+            Address::Unknown => return None,
+            Address::V4(octets) => IpAddr::from(octets),
+            Address::V6(octets) => IpAddr::from(octets).to_canonical(),
+        };
+        (!address.is_unspecified()).then_some(address)
     }
 }
 
