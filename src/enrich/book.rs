@@ -1,5 +1,6 @@
 //! All tables, and the view of them that shards have.
 
+use super::seen::{Door, Seen};
 use super::table::Table;
 use crate::batch::{InterfaceText, Names, Sender, SenderText};
 use crate::flow::Exporter;
@@ -47,6 +48,7 @@ pub struct Book {
     host: Arc<ArcSwap<Host>>,
     last_known: Shelf<IpAddr>,
     changing: Arc<Mutex<()>>,
+    door: Door,
 }
 
 impl Book {
@@ -60,6 +62,7 @@ impl Book {
             host: Arc::default(),
             last_known: Arc::default(),
             changing: Arc::default(),
+            door: Door::default(),
         }
     }
 
@@ -109,6 +112,22 @@ impl Book {
         shelf.store(Arc::new(tables));
     }
 
+    /// From now on devices that are seen are kept for [`Book::seen`].
+    pub fn listen(&self) {
+        self.door.open();
+    }
+
+    /// Waits until flow has come from devices, and tells which: each within milliseconds of its first datagram, and again
+    /// about once a minute while it sends. For one listener.
+    pub async fn seen(&self) -> Vec<Seen> {
+        self.door.take().await
+    }
+
+    /// Devices that there was no room for, to be told later.
+    pub fn seen_left_out(&self) -> u64 {
+        self.door.left_out()
+    }
+
     /// A view for one shard.
     pub fn view(&self) -> View {
         View {
@@ -118,6 +137,8 @@ impl Book {
             device_names: Cache::new(Arc::clone(&self.device_names)),
             host: Cache::new(Arc::clone(&self.host)),
             last_known: Cache::new(Arc::clone(&self.last_known)),
+            seen: Vec::new(),
+            door: self.door.clone(),
         }
     }
 }
@@ -139,9 +160,30 @@ pub struct View {
     device_names: Shown<HashMap<IpAddr, Arc<SenderText>>>,
     host: Shown<Host>,
     last_known: Shown<HashMap<IpAddr, Arc<Table>>>,
+    /// Not yet handed over.
+    seen: Vec<Seen>,
+    door: Door,
 }
 
+/// Devices seen that are kept by a shard until they can be handed over.
+const MOST_SEEN: usize = 4_096;
+
 impl View {
+    /// A sender has sent. What this tells waits until it is handed over.
+    pub fn saw(&mut self, sender: &Sender, restarted: bool) {
+        if self.seen.len() < MOST_SEEN || restarted {
+            let device = self.device(sender);
+            self.seen.push(Seen { device, restarted });
+        }
+    }
+
+    /// Hands over who was seen; what cannot be just now, the next time.
+    pub fn hand_over(&mut self) {
+        if !self.seen.is_empty() {
+            self.door.put(&mut self.seen);
+        }
+    }
+
     /// The device behind a sender: whom the operator says, else the sFlow agent, else the source address.
     fn device(&mut self, sender: &Sender) -> IpAddr {
         let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.device(sender));

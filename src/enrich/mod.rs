@@ -18,7 +18,9 @@
 //! | nobody has a name | the batch carries none; counted by reason |
 
 pub mod book;
+mod seen;
 pub mod table;
 
 pub use book::{Book, View};
+pub use seen::Seen;
 pub use table::{Entry, Table};

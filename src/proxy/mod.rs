@@ -3,7 +3,7 @@
 //! ```text
 //! shard-0 .. shard-n  (threads)  --Sender-->  spool writer (thread)  --disk-->  uplink (task)  ==TLS==> collector
 //!                                --Sender-->  keeper (thread)
-//! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin, stall (tasks)
+//! tcp (tasks) --> shard-tcp  (thread)  --^                                      admin, stall, names (tasks)
 //! ```
 //!
 //! | if | then |
@@ -18,6 +18,7 @@
 mod crew;
 mod exporters;
 mod ledger;
+mod names;
 mod stall;
 mod status;
 mod tcp;
@@ -53,8 +54,9 @@ const UPLINK: &str = "uplink";
 const ADMIN: &str = "admin";
 const TCP: &str = "tcp";
 const STALL: &str = "stall";
+const NAMES: &str = "names";
 /// What ends that is no thread.
-const TASKS: [&str; 4] = [UPLINK, ADMIN, TCP, STALL];
+const TASKS: [&str; 5] = [UPLINK, ADMIN, TCP, STALL, NAMES];
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,9 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let (spool, writer, queue) = spool::open(settings, counters.spool.clone())?;
     let (keeper, state, kept) = keeper::open(keeper_settings(&config), counters.keeper.clone())?;
 
+    let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    let sources = names::start(&config, &stop_admin).await?;
+
     let (mut crew, ended) = Crew::new();
     let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
     let admission = Arc::new(ArcSwap::from_pointee(admission_rules(&config)));
@@ -114,6 +119,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         metrics: counters.ingest.clone(),
         queue,
         exporters: ExporterView::default(),
+        names: sources.book().clone(),
         before: spool.last_heard(),
         stop: Arc::clone(&stop_shards),
     };
@@ -141,7 +147,6 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         valid_from_ms: AtomicU64::new(valid_from_ms),
         reload: LastReload::default(),
     });
-    let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving = admin::serve(listener, Arc::clone(&facts) as Arc<dyn Subject>, stop_admin.clone());
     crew.task(ADMIN, async {
         if let Err(error) = serving.await {
@@ -149,6 +154,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         }
     });
     crew.task(UPLINK, uplink::run(uplink, finish.clone()));
+    crew.task(NAMES, sources.run());
     crew.task(STALL, stall::watch(facts.spool.clone(), facts.counters.spool.clone(), stop_admin.clone()));
     announce(&facts);
     let (live, Crew { threads, tasks, .. }) = (Live { batch, admission, uplink: live }, crew);

@@ -6,7 +6,8 @@ use super::moment::Moment;
 use super::senders::{Key, Senders};
 use super::totals::Share;
 use super::{Admission, BatchSettings, Context};
-use crate::batch::{Builder, Kind, NoNames, Packer, RawBuilder, Sealed};
+use crate::batch::{Builder, Kind, Packer, RawBuilder, Sealed};
+use crate::enrich::View;
 use crate::flow::list::Named;
 use crate::flow::{Exporter, Run};
 use crate::ingest::Datagram;
@@ -52,6 +53,7 @@ pub(super) struct Intake {
     queue: Sender,
     counts: Counts,
     senders: Senders,
+    names: View,
     /// When the datagram in hand was received, or what is held was looked at.
     now: Moment,
     hand: Hand,
@@ -81,6 +83,7 @@ impl Intake {
             queue: context.queue.clone(),
             counts: Counts::default(),
             senders: Senders::new(context.before.clone()),
+            names: context.names.view(),
             now: Moment::default(),
             hand: Hand::default(),
             resumed: None,
@@ -170,6 +173,9 @@ impl Intake {
         let unknown = Key { port: exporter.port, speaks: Speaks::Unknown, domain: 0 };
         if let Some((unit, lost)) = self.senders.heard(exporter, key.unwrap_or(unknown), &share, self.now) {
             self.metrics.restart_missing.add(unit.label(), lost.into());
+        }
+        if let Some((sender, restarted)) = self.senders.newly_seen() {
+            self.names.saw(&sender, restarted);
         }
     }
 
@@ -307,7 +313,7 @@ impl Intake {
 
     fn close_records(&mut self, by: Close) {
         self.is_building = true;
-        let sealed = self.builder.seal(&mut self.packer, by.effort(), &mut NoNames);
+        let sealed = self.builder.seal(&mut self.packer, by.effort(), &mut self.names);
         self.is_building = false;
         self.open_records = 0;
         if let Some(sealed) = sealed {
@@ -316,7 +322,7 @@ impl Intake {
     }
 
     fn close_raw(&mut self, by: Close) {
-        if let Some(sealed) = self.raw.seal(&mut self.packer, &mut NoNames) {
+        if let Some(sealed) = self.raw.seal(&mut self.packer, &mut self.names) {
             self.send(sealed, by);
         }
     }
@@ -343,8 +349,9 @@ impl Intake {
         }
     }
 
-    /// Adds the call's counts to the shared counters.
+    /// Adds the call's counts to the shared counters, and tells whom it was from.
     pub(super) fn flush_counts(&mut self) {
+        self.names.hand_over();
         std::mem::take(&mut self.counts).add_to(&self.metrics);
         let open = (self.open_records as i64, self.raw.datagrams() as i64);
         self.metrics.records_open.inc_by(open.0 - self.shown_open.0);
@@ -362,6 +369,7 @@ impl Output for Intake {
     fn header(&mut self, run: &Run) {
         self.hand.key = Some(Key::of(run));
         (self.hand.share.sequence, self.hand.share.boot_time) = (run.sequence, run.boot_time);
+        self.hand.share.agent = run.agent;
     }
 
     fn lists(&mut self, named: &[Named]) {

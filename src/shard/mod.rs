@@ -14,6 +14,7 @@ pub mod facts;
 mod intake;
 mod keeping;
 mod moment;
+mod own;
 mod senders;
 mod tcp;
 mod totals;
@@ -24,6 +25,7 @@ pub use senders::{ExporterRow, ExporterView};
 pub use totals::{ByUnit, Sets, Totals};
 
 use crate::batch;
+use crate::enrich::Book;
 use crate::ingest::Sockets;
 use crate::ingest::tcp::Inbox;
 use crate::keeper;
@@ -64,6 +66,8 @@ pub struct Context {
     pub queue: Sender,
     /// Where it shows its exporters.
     pub exporters: ExporterView,
+    /// What exporters, their interfaces and addresses are called.
+    pub names: Book,
     /// What exporters counted up to in the spool's last batches.
     pub before: LastHeard,
     /// Set to end it.

@@ -15,8 +15,9 @@ use super::admission::Limits;
 use super::bucket::Bucket;
 use super::cause::{Cause, Weight};
 use super::changes::Changes;
-use super::facts::{Facts, Limited, Met, Speaks};
+use super::facts::{Facts, Limited, Speaks};
 use super::moment::Moment;
+use super::own::Own;
 use super::totals::{Share, Totals};
 use crate::batch;
 use crate::flow::{Exporter, Run};
@@ -78,78 +79,6 @@ impl ExporterView {
     }
 }
 
-/// One sender.
-#[derive(Debug)]
-struct Own {
-    key: Key,
-    datagrams: u64,
-    records: u64,
-    options: u64,
-    faults: Vec<Met>,
-    version: u16,
-    sequence: u32,
-    boot_time: u64,
-    first_seen: u64,
-    last_seen: u64,
-    /// When its connection was closed, if it was.
-    closed: u64,
-    /// The label of the cause that was last logged.
-    told: Option<&'static str>,
-}
-
-impl Own {
-    fn new(key: Key, now: u64) -> Own {
-        Own {
-            key,
-            datagrams: 0,
-            records: 0,
-            options: 0,
-            faults: Vec::new(),
-            version: 0,
-            sequence: 0,
-            boot_time: 0,
-            first_seen: now,
-            last_seen: now,
-            closed: 0,
-            told: None,
-        }
-    }
-
-    fn add(&mut self, share: &Share, now: u64) {
-        self.records += share.records;
-        self.options += share.options;
-        for fault in &share.faults {
-            match self.faults.iter_mut().find(|met| met.fault == *fault) {
-                Some(met) => (met.times, met.last) = (met.times + 1, now),
-                None => self.faults.push(Met { fault: *fault, times: 1, last: now }),
-            }
-        }
-    }
-
-    fn facts(&self, address: &Address, told: Option<Sender<'_>>, now: Moment) -> Facts {
-        let shown = |met: &Met| Met { last: now.unix_of(met.last), ..*met };
-        let mut facts = Facts {
-            first_seen: now.unix_of(self.first_seen),
-            last_seen: now.unix_of(self.last_seen),
-            address_last_seen: now.unix_of(address.totals.last_seen),
-            closed: now.unix_of(self.closed),
-            datagrams: self.datagrams,
-            records: self.records,
-            options: self.options,
-            faults: self.faults.iter().map(shown).collect(),
-            version: self.version,
-            boot_time: self.boot_time,
-            limited: Limited { last: now.unix_of(address.limited.last), ..address.limited },
-            ..Facts::new(self.key.port, self.key.speaks, self.key.domain)
-        };
-        facts.sequence.last = self.sequence;
-        if let Some(sender) = told {
-            facts.add(sender, now);
-        }
-        facts
-    }
-}
-
 /// One address.
 #[derive(Debug, Default)]
 struct Address {
@@ -208,6 +137,8 @@ pub(super) struct Senders {
     others: Totals,
     refused: HashMap<IpAddr, Refused>,
     changes: Changes,
+    /// Of the datagram that was heard last.
+    newly_seen: Option<(batch::Sender, bool)>,
     /// The sequence numbers of the spool's last batches, until the first after our start has come.
     before: LastHeard,
 }
@@ -302,6 +233,7 @@ impl Senders {
         own.datagrams += 1;
         (own.sequence, own.last_seen) = (share.sequence, now);
         (own.version, own.boot_time, own.closed) = (share.version, share.boot_time, 0);
+        let newly_seen = own.seen(exporter, share, now);
         let totals = &mut address.totals;
         totals.datagrams += 1;
         totals.raw += u64::from(key.speaks == Speaks::Raw);
@@ -314,11 +246,18 @@ impl Senders {
             *sum += u64::from(missing);
         }
         address.port = exporter.port;
+        self.newly_seen = newly_seen;
         self.count += usize::from(is_more);
         if self.count > MOST_SENDERS {
             self.make_room();
         }
         lost
+    }
+
+    /// Whose the datagram heard last was, and whether its exporter has started anew, if that is due to be told: with its
+    /// first datagram, when it restarts, and now and then.
+    pub(super) fn newly_seen(&mut self) -> Option<(batch::Sender, bool)> {
+        self.newly_seen.take()
     }
 
     /// Counts what came of a set that was held: no datagram of its own.
@@ -383,7 +322,12 @@ impl Senders {
         let mut rows: Vec<ExporterRow> = Vec::with_capacity(addresses.len());
         for (ip, address) in addresses {
             let senders = address.senders.iter().map(|own| {
-                own.facts(address, domain_key(*ip, own.key).and_then(|key| told.remove(&key)), now)
+                own.facts(
+                    &address.totals,
+                    address.limited,
+                    domain_key(*ip, own.key).and_then(|key| told.remove(&key)),
+                    now,
+                )
             });
             let senders: Vec<Facts> = senders.collect();
             for (own, facts) in address.senders.iter_mut().zip(&senders) {

@@ -8,6 +8,7 @@
 
 use super::moment::Moment;
 use crate::wire::{Fault, Step, Unit};
+use std::net::IpAddr;
 
 /// Numbers by what sequence numbers count, in the order of [`Unit::ALL`].
 pub type ByUnit = [u64; 4];
@@ -23,6 +24,10 @@ pub(super) struct Share {
     pub(super) sequence: u32,
     /// When the exporter started, by its header; 0 if that does not say.
     pub(super) boot_time: u64,
+    /// The agent that its header names.
+    pub(super) agent: Option<IpAddr>,
+    /// By its header the exporter has started anew.
+    pub(super) has_restarted: bool,
     /// The first two bytes of what could not be read at all.
     pub(super) version: u16,
     /// Its header was read; not so for a held set.

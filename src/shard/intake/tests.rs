@@ -45,6 +45,7 @@ impl Bench {
             wire: wire::Settings::default(),
             metrics: Ingest::new(),
             queue,
+            names: crate::enrich::Book::new(),
             exporters: ExporterView::default(),
             before: spool.last_heard(),
             stop: Arc::new(AtomicBool::new(false)),

@@ -47,6 +47,7 @@ async fn a_spool_that_is_behind_slows_the_senders_and_costs_nothing() {
         wire: wire::Settings::default(),
         metrics: Ingest::new(),
         queue: batches.clone(),
+        names: crate::enrich::Book::new(),
         exporters: ExporterView::default(),
         before: crate::spool::LastHeard::default(),
         stop: Arc::new(AtomicBool::new(false)),

@@ -1,0 +1,78 @@
+//! Where names come from: what is read before the proxy starts, and the sources' tasks beside it.
+//!
+//! | if | then |
+//! |---|---|
+//! | a source ends, or panics | it is logged; names that it has given stay, flow and the other sources go on |
+//! | the proxy is stopped | sources end after the shards have: what is received last still gets its names |
+
+use super::StartError;
+use crate::config;
+use crate::enrich::Book;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long sources get for what they still have to do at the end.
+const LAST_TIME: Duration = Duration::from_secs(2);
+
+/// The sources at work.
+#[derive(Debug)]
+pub(super) struct Sources {
+    book: Book,
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+    stop: CancellationToken,
+}
+
+/// Makes the tables, reads what has to be in them before a record comes, and starts what fills them from then on.
+///
+/// # Errors
+/// When something that the config names cannot be used.
+#[expect(clippy::unused_async, reason = "sources are asked before the start, and answer in their own time")]
+pub(super) async fn start(_config: &config::Proxy, stop: &CancellationToken) -> Result<Sources, StartError> {
+    let sources =
+        Sources { book: Book::new(), tasks: JoinSet::new(), names: HashMap::new(), stop: stop.clone() };
+    Ok(sources)
+}
+
+impl Sources {
+    /// What they fill.
+    pub(super) fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Starts a source's task, which is to end once `stop` is cancelled.
+    #[expect(dead_code, reason = "each source adds its task here")]
+    fn add(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks.spawn(work).id();
+        self.names.insert(id, name);
+    }
+
+    /// Runs until `stop` is cancelled, and a little longer if a source needs it.
+    pub(super) async fn run(mut self) {
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let (id, error) = match ended {
+                        Ok((id, ())) => (id, None),
+                        Err(error) => (error.id(), Some(error)),
+                    };
+                    let source = self.names.remove(&id);
+                    tracing::error!(source, error = error.map(|it| it.to_string()), "A source of names has ended");
+                }
+                else => {
+                    stop.cancelled().await;
+                    break;
+                }
+            }
+        }
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_TIME, ended).await.is_err() {
+            tracing::warn!("A source of names has not ended in time");
+        }
+    }
+}
