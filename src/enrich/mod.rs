@@ -20,8 +20,10 @@
 pub mod book;
 pub mod netlink;
 mod seen;
+pub mod static_file;
 pub mod table;
 
 pub use book::{Book, View};
 pub use seen::Seen;
+pub use static_file::StaticFile;
 pub use table::{Entry, Table};
