@@ -2,29 +2,32 @@
 
 use super::Failure;
 use crate::config::{self, Collector, Config, Proxy, Role, size_text};
+use crate::enrich::StaticFile;
 use crate::keeper;
 use crate::tls;
 use std::path::Path;
 
-/// What is wrong with the certificates and the key that a config names, whatever else is wrong with it.
-fn unusable(file: &Path) -> Vec<tls::Error> {
-    let (role, named) = config::tls_named(file);
+/// What is wrong with the files that a config names, whatever else is wrong with it.
+fn unusable(file: &Path) -> Vec<String> {
+    let (role, named) = config::named(file);
     let end = if role == Role::Proxy { tls::End::Client } else { tls::End::Server };
-    tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref())
+    let tls = tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref());
+    let names = named.static_file.and_then(|path| StaticFile::read(&path, 0).err());
+    tls.iter().map(ToString::to_string).chain(names.iter().map(ToString::to_string)).collect()
 }
 
 /// Where `run` and `collect` meet the first fault of a config, or of the files that it names: all of them.
 pub(super) fn all_of(file: &Path, first: Failure) -> Failure {
     let of_config = match &first {
         Failure::Config(faults) => Some(faults.to_string()),
-        Failure::Tls(_) => None,
+        Failure::Tls(_) | Failure::StaticFile(_) => None,
         _ => return first,
     };
     let unusable = unusable(file);
     if unusable.is_empty() {
         return first;
     }
-    let told: Vec<_> = of_config.into_iter().chain(unusable.iter().map(ToString::to_string)).collect();
+    let told: Vec<_> = of_config.into_iter().chain(unusable).collect();
     Failure::Refused(told.join("\n"))
 }
 
@@ -36,7 +39,7 @@ pub fn check(file: &Path) -> Result<String, Failure> {
         Ok(config) if unusable.is_empty() => config,
         config => {
             let told = config.err().into_iter().map(|faults| faults.to_string());
-            let told: Vec<_> = told.chain(unusable.iter().map(ToString::to_string)).collect();
+            let told: Vec<_> = told.chain(unusable).collect();
             return Err(Failure::Refused(told.join("\n")));
         }
     };
@@ -64,6 +67,9 @@ fn of_proxy(file: &Path, proxy: &Proxy) -> String {
     }
     for address in &proxy.listen.raw {
         say("relays", format!("udp {address}"));
+    }
+    if let Some(path) = &proxy.enrich.static_file {
+        say("names", path.display().to_string());
     }
     say("shards", proxy.listen.shards.to_string());
     for endpoint in &proxy.uplink.endpoints {

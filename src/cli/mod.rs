@@ -76,6 +76,9 @@ pub enum Failure {
     /// A certificate or key that the config names cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The operator's names of exporters and interfaces cannot be used.
+    #[error("{0}")]
+    StaticFile(config::Faults),
     /// A config that is not what was asked for, or all that is wrong with one and the files it names, in words.
     #[error("{0}")]
     Refused(String),
@@ -91,6 +94,7 @@ impl From<proxy::StartError> for Failure {
     fn from(error: proxy::StartError) -> Self {
         match error {
             proxy::StartError::Tls(error) => Self::Tls(error),
+            proxy::StartError::StaticFile(faults) => Self::StaticFile(faults),
             other => Self::other(other),
         }
     }
@@ -101,7 +105,7 @@ impl Failure {
     /// config says or names, 2 when there was nothing to read, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Refused(_) => 78,
+            Self::Config(_) | Self::Tls(_) | Self::StaticFile(_) | Self::Refused(_) => 78,
             Self::Unreadable(_) => 2,
             Self::Other(_) => 1,
         }

@@ -47,13 +47,14 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The PEM files that a config names, be it sound or not.
+/// The files that a config names, be it sound or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in `Tls`")]
-pub struct NamedTls {
+#[expect(missing_docs, reason = "as in `Tls` and `Enrich`")]
+pub struct Named {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    pub static_file: Option<PathBuf>,
 }
 
 /// Where state is shown.
@@ -118,17 +119,18 @@ pub fn role_of(file: &Path) -> Option<Role> {
     role(&layers::outline(file, &environment()))
 }
 
-/// Whose config a file is, and the PEM files that it names, whatever else is wrong with it.
-pub fn tls_named(file: &Path) -> (Role, NamedTls) {
+/// Whose config a file is, and the files that it names, whatever else is wrong with it.
+pub fn named(file: &Path) -> (Role, Named) {
     let variables = environment();
     let role = role(&layers::outline(file, &variables)).unwrap_or(Role::Proxy);
     let Ok((given, _)) = layers::read(file, &variables, |key: &str| options::find(role, key).is_some())
     else {
-        return (role, NamedTls::default());
+        return (role, Named::default());
     };
     let mut fields = Fields::new(role, file, given, Vec::new());
     let [ca, cert, key] = ["tls.ca", "tls.cert", "tls.key"].map(|key| fields.path(key));
-    (role, NamedTls { ca, cert, key })
+    let static_file = (role == Role::Proxy).then(|| fields.path_if_given("enrich.static"));
+    (role, Named { ca, cert, key, static_file: static_file.flatten().flatten() })
 }
 
 fn environment() -> Vec<(OsString, OsString)> {

@@ -64,6 +64,9 @@ pub enum StartError {
     /// A certificate or key.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The operator's names of exporters and interfaces.
+    #[error(transparent)]
+    StaticFile(Faults),
     /// A listening address.
     #[error("listen: {0}")]
     Listen(#[from] ingest::BindError),
@@ -136,6 +139,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
         config: ArcSwap::from_pointee(config),
         spool,
         link,
+        book: sources.book().clone(),
         exporters,
         udp,
         tcp,
@@ -291,8 +295,8 @@ impl Running {
     }
 
     /// Takes a config that was read again: all of it, or nothing when it has a fault or needs a restart. What came
-    /// of it is logged and shown in `/status`; true if it was taken. Certificates are read anew also when their
-    /// paths have not changed.
+    /// of it is logged and shown in `/status`; true if it was taken. Certificates and the operator's names are read
+    /// anew also when their paths have not changed.
     pub fn reload(&self, read: Result<config::Proxy, Faults>) -> bool {
         let old = self.config();
         let fault = match self.take(&old, read) {
@@ -325,8 +329,15 @@ impl Running {
             ));
         }
         let told = |first| tls::told(tls::End::Client, &(&new.tls).into(), &first);
-        let (tls, valid_from_ms) = certificates(&new.tls).map_err(told)?;
+        let ((tls, valid_from_ms), operator) =
+            match (certificates(&new.tls).map_err(told), names::operator(&new.enrich)) {
+                (Ok(certificates), Ok(operator)) => (certificates, operator),
+                (Err(fault), Ok(_)) => return Err(fault),
+                (Ok(_), Err(faults)) => return Err(faults.to_string()),
+                (Err(fault), Err(faults)) => return Err(format!("{fault}\n{faults}")),
+            };
         let changed = old.differences(&new);
+        self.facts.book.set_operator(operator);
         self.live.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.admission.store(Arc::new(admission_rules(&new)));
         self.live.uplink.store(Arc::new(live(&new.uplink, tls)));

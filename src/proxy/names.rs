@@ -6,9 +6,11 @@
 //! | the proxy is stopped | sources end after the shards have: what is received last still gets its names |
 
 use super::StartError;
-use crate::config;
-use crate::enrich::Book;
+use crate::config::{self, Faults};
+use crate::enrich::book::Operator;
+use crate::enrich::{Book, StaticFile};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +32,20 @@ pub(super) struct Sources {
 /// # Errors
 /// When something that the config names cannot be used.
 #[expect(clippy::unused_async, reason = "sources are asked before the start, and answer in their own time")]
-pub(super) async fn start(_config: &config::Proxy, stop: &CancellationToken) -> Result<Sources, StartError> {
+pub(super) async fn start(config: &config::Proxy, stop: &CancellationToken) -> Result<Sources, StartError> {
     let sources =
         Sources { book: Book::new(), tasks: JoinSet::new(), names: HashMap::new(), stop: stop.clone() };
+    sources.book.set_operator(operator(&config.enrich).map_err(StartError::StaticFile)?);
     Ok(sources)
+}
+
+/// Reads the operator's file; `None` if there is none.
+pub(super) fn operator(of: &config::Enrich) -> Result<Option<Arc<dyn Operator>>, Faults> {
+    let Some(path) = &of.static_file else { return Ok(None) };
+    let file = StaticFile::read(path, super::unix_ms())?;
+    let (exporters, interfaces) = (file.exporters(), file.interfaces());
+    tracing::info!(path = %path.display(), exporters, interfaces, "Names of exporters and interfaces were read");
+    Ok(Some(Arc::new(file)))
 }
 
 impl Sources {

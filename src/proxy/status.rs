@@ -3,6 +3,7 @@
 use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
+use crate::enrich::Book;
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
@@ -49,6 +50,8 @@ pub(super) struct Facts {
     pub(super) spool: Spool,
     pub(super) link: watch::Receiver<uplink::Link>,
     pub(super) exporters: Vec<ExporterView>,
+    /// What exporters and interfaces are called.
+    pub(super) book: Book,
     pub(super) udp: Vec<SocketAddr>,
     pub(super) tcp: Vec<SocketAddr>,
     pub(super) raw: Vec<SocketAddr>,
