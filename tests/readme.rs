@@ -1,6 +1,6 @@
 //! The README's tables of metrics are those of the code.
 
-use flowproxy::{collector, ingest, keeper, metrics, spool, uplink};
+use flowproxy::{collector, enrich, ingest, keeper, metrics, spool, uplink};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 
@@ -35,6 +35,7 @@ fn the_readme_has_every_metric() {
     spool::Metrics::default().register(&mut proxy);
     keeper::Metrics::default().register(&mut proxy);
     uplink::Metrics::default().register(&mut proxy);
+    enrich::netlink::Metrics::new().register(&mut proxy);
     let mut far_end = metrics::registry();
     collector::Metrics::new().register(&mut far_end);
     for (role, registry) in [("proxy", proxy), ("collector", far_end)] {

@@ -294,7 +294,8 @@ pub const OPTIONS: &[Row] = &[
         Is("true"),
         "name interfaces of exporters on this host (loopback, or an address of it) as its kernel does",
     )
-    .of(Proxy),
+    .of(Proxy)
+    .live(),
     row(
         "enrich.asn",
         Path,

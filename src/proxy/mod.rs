@@ -102,7 +102,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     let (keeper, state, kept) = keeper::open(keeper_settings(&config), counters.keeper.clone())?;
 
     let (finish, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-    let sources = names::start(&config, &stop_admin).await?;
+    let (sources, live_names) = names::start(&config, &counters, &stop_admin).await?;
 
     let (mut crew, ended) = Crew::new();
     let batch = Arc::new(ArcSwap::from_pointee(batch_settings(&config.batch)));
@@ -161,7 +161,8 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     crew.task(NAMES, sources.run());
     crew.task(STALL, stall::watch(facts.spool.clone(), facts.counters.spool.clone(), stop_admin.clone()));
     announce(&facts);
-    let (live, Crew { threads, tasks, .. }) = (Live { batch, admission, uplink: live }, crew);
+    let live = Live { batch, admission, names: live_names, uplink: live };
+    let Crew { threads, tasks, .. } = crew;
     Ok(Running { facts, live, stop_shards, stop_tcp, threads, tasks, finish, stop_admin, ended })
 }
 
@@ -215,6 +216,7 @@ fn udp_shards(
 struct Live {
     batch: Arc<ArcSwap<BatchSettings>>,
     admission: Arc<ArcSwap<Admission>>,
+    names: names::Live,
     uplink: Arc<ArcSwap<uplink::Live>>,
 }
 
@@ -340,6 +342,7 @@ impl Running {
         self.facts.book.set_operator(operator);
         self.live.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.admission.store(Arc::new(admission_rules(&new)));
+        self.live.names.set(&new.enrich);
         self.live.uplink.store(Arc::new(live(&new.uplink, tls)));
         self.facts.valid_from_ms.store(valid_from_ms, Ordering::Relaxed);
         self.facts.config.store(Arc::new(new));

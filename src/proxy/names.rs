@@ -6,12 +6,14 @@
 //! | the proxy is stopped | sources end after the shards have: what is received last still gets its names |
 
 use super::StartError;
+use super::status::Counters;
 use crate::config::{self, Faults};
 use crate::enrich::book::Operator;
-use crate::enrich::{Book, StaticFile};
+use crate::enrich::{Book, StaticFile, netlink};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +33,31 @@ pub(super) struct Sources {
 ///
 /// # Errors
 /// When something that the config names cannot be used.
-#[expect(clippy::unused_async, reason = "sources are asked before the start, and answer in their own time")]
-pub(super) async fn start(config: &config::Proxy, stop: &CancellationToken) -> Result<Sources, StartError> {
-    let sources =
+pub(super) async fn start(
+    config: &config::Proxy,
+    counters: &Counters,
+    stop: &CancellationToken,
+) -> Result<(Sources, Live), StartError> {
+    let mut sources =
         Sources { book: Book::new(), tasks: JoinSet::new(), names: HashMap::new(), stop: stop.clone() };
     sources.book.set_operator(operator(&config.enrich).map_err(StartError::StaticFile)?);
-    Ok(sources)
+    let (netlink, is_on) = watch::channel(config.enrich.netlink);
+    let host = netlink::Watch::start(sources.book.clone(), counters.netlink.clone(), is_on).await;
+    sources.add("netlink", host.run(stop.clone()));
+    Ok((sources, Live { netlink }))
+}
+
+/// What a new config changes in running sources.
+#[derive(Debug)]
+pub(super) struct Live {
+    netlink: watch::Sender<bool>,
+}
+
+impl Live {
+    /// From now on `config` holds.
+    pub(super) fn set(&self, config: &config::Enrich) {
+        self.netlink.send_replace(config.netlink);
+    }
 }
 
 /// Reads the operator's file; `None` if there is none.
@@ -55,7 +76,6 @@ impl Sources {
     }
 
     /// Starts a source's task, which is to end once `stop` is cancelled.
-    #[expect(dead_code, reason = "each source adds its task here")]
     fn add(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let id = self.tasks.spawn(work).id();
         self.names.insert(id, name);

@@ -3,7 +3,7 @@
 use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
-use crate::enrich::Book;
+use crate::enrich::{Book, netlink};
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
@@ -26,6 +26,7 @@ pub(super) struct Counters {
     pub(super) spool: spool::Metrics,
     pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
+    pub(super) netlink: netlink::Metrics,
 }
 
 impl Counters {
@@ -37,6 +38,7 @@ impl Counters {
         self.spool.register(&mut registry);
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
+        self.netlink.register(&mut registry);
         registry
     }
 }
