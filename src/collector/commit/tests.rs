@@ -64,8 +64,20 @@ impl Home {
         self.start_with(Vec::new(), |store| Box::new(store))
     }
 
+    /// A child that another test of this process starts has the lock of a store that was just closed until it runs its
+    /// own program.
+    fn store(&self) -> Redb {
+        let begun = std::time::Instant::now();
+        loop {
+            match Redb::open(&self.state()) {
+                Err(StoreError::Locked { .. }) if begun.elapsed().as_secs() < 60 => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     fn start_with(&self, sinks: Vec<Box<dyn Sink>>, wrap: impl FnOnce(Redb) -> Box<dyn MarkStore>) -> Bench {
-        let mut store = Redb::open(&self.state()).unwrap();
+        let mut store = self.store();
         let deaths = Deaths::open(&crate::storage::Disk, &self.state(), &mut store).unwrap();
         let file = jsonl::recover(Arc::new(crate::storage::Disk), self.settings.clone(), &mut store, NOW_MS)
             .unwrap();
@@ -407,7 +419,7 @@ fn a_store_without_marks_never_appends_to_a_file_it_finds() {
     assert_eq!(home.names(), ["flows-20200101T000000Z-00000041.jsonl", "flows.jsonl", orphan]);
     assert_eq!(std::fs::read_to_string(home.out().join(orphan)).unwrap(), "somebody's\n");
     assert_eq!(home.records(), [1]);
-    let mut store = Redb::open(&home.state()).unwrap();
+    let mut store = home.store();
     assert_eq!(store.file().unwrap().unwrap().0.number, 42);
 }
 
@@ -625,7 +637,7 @@ fn a_sink_that_is_no_longer_set_is_brought_to_its_end() {
     file.set_len(0).unwrap();
     drop(file);
     for _ in 0..2 {
-        let mut store = Redb::open(&home.state()).unwrap();
+        let mut store = home.store();
         jsonl::retire(Arc::new(crate::storage::Disk), &mut store, NOW_MS).unwrap();
         assert_eq!(home.names(), ["flows-20261123T140000Z-00000001.jsonl"]);
     }
@@ -649,7 +661,7 @@ fn a_live_file_has_one_writer() {
 /// What a crash may have left of the last group's file steps: the rename undone, the next file not made, the
 /// text cut off anywhere.
 fn undo_some(home: &Home, rng: &mut StdRng) {
-    let mut store = Redb::open(&home.state()).unwrap();
+    let mut store = home.store();
     let Some((row, _)) = store.file().unwrap() else { return };
     let live = &home.settings.path;
     if let Some(full) = row.previous.clone().filter(|_| rng.random_bool(0.5)) {
@@ -946,7 +958,7 @@ fn closing_a_lane_counts_what_was_lost_with_its_disk() {
     assert_eq!(bench.commit.parts.metrics.lost_batches.get(), 3);
     bench.commit.stop();
     drop(bench);
-    let mut store = Redb::open(&home.state()).unwrap();
+    let mut store = home.store();
     let row = store.lane(&(identity_of_bench(), LaneId([1; 16]))).unwrap().unwrap();
     assert_eq!((row.closed_ms, row.next_seq), (NOW_MS, 6));
 }
