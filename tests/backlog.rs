@@ -20,7 +20,6 @@ use support::rig::{End, Rig};
 use support::silent::Silent;
 use support::{note, wait_until};
 
-const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const SENT_BYTES: &str = "flowproxy_uplink_sent_bytes_total";
 /// Records in a batch, and bytes of one: noise that cannot be packed.
 const EACH: usize = 2;
@@ -65,7 +64,7 @@ fn a_backlog_leaves_half_of_the_window_to_fresh_flow() {
     let rig = Rig::new();
     let proxy = start(&rig, "100MiB");
     feed(&proxy, 1..=100);
-    proxy.wait_metric(WRITTEN, 100);
+    proxy.wait_spooled(100);
     wait_until("the age of the backlog", || oldest_unsent_ms(&proxy) >= 1_000);
     let silent = Silent::start(&rig, WINDOW);
     wait_until("the backlog's lane", || silent.opens().len() == 2);
@@ -87,18 +86,18 @@ fn fresh_flow_goes_beside_a_backlog_which_drains_oldest_first() {
     let rig = Rig::new();
     let before = start(&rig, "64KiB");
     feed(&before, 1..=600);
-    before.wait_metric(WRITTEN, 600);
+    before.wait_spooled(600);
     stop(before);
     let proxy = start(&rig, "64KiB");
     feed(&proxy, 601..=OLD);
-    proxy.wait_metric(WRITTEN, 900);
+    proxy.wait_spooled(900);
     wait_until("the age of the backlog", || oldest_unsent_ms(&proxy) >= 1_000);
     assert_eq!(lanes(&proxy), 2);
 
     let (since, collector) = (Instant::now(), rig.jsonl_collector());
     wait_until("a lane for what is fresh", || lanes(&proxy) == 3);
     feed(&proxy, FRESH.start..=FRESH.end - 1);
-    proxy.wait_metric(WRITTEN, 1_200);
+    proxy.wait_spooled(1_200);
     // From here on there is something fresh to send until the last of it is sent.
     let (begun, in_flight) = (rig.records().len(), proxy.metric("flowproxy_uplink_in_flight_batches"));
     let shown = oldest_unsent_ms(&proxy);

@@ -278,7 +278,7 @@ impl Site {
         for (end, first, next) in alone {
             let sent = u64::from(next - first);
             end.wait_metric("flowproxy_datagrams_received_total", sent);
-            wait_until("the last batch", || end.metric("flowproxy_spool_written_records_total") == sent);
+            wait_until("the last batch", || end.metric("flowproxy_spool_numbered_records_total") == sent);
             wait_drained(&end);
             let seen = self.far_end();
             let missing = (first..next).filter(|number| !seen.contains_key(number)).count() as u64;

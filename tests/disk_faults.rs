@@ -62,7 +62,7 @@ fn full_on_append(no_fallocate: bool) {
     disk.set(|faults| (faults.no_fallocate, faults.room_bytes) = (no_fallocate, 64 << 20));
     let proxy = proxy(&rig);
     feed(&proxy, 1..=2_000);
-    proxy.wait_metric(WRITTEN, 2_000);
+    proxy.wait_spooled(2_000);
     fill(&disk);
     let last = feed_until(&proxy, 2_000, "a segment to be dropped", || proxy.metric(SKIPPED) > 0);
     // Readiness may fail meanwhile; nothing of it is for ever.
@@ -70,7 +70,7 @@ fn full_on_append(no_fallocate: bool) {
     wait_ready(&proxy, true);
     feed(&proxy, last + 1..=last + 10);
     let all = u64::from(last + 10);
-    proxy.wait_metric(WRITTEN, all);
+    proxy.wait_spooled(all);
     let _collector = rig.jsonl_collector();
     wait_drained(&proxy);
     let (seen, skipped) = (at_far_end(&rig), proxy.metric(SKIPPED));
@@ -96,7 +96,7 @@ fn row_14_full_disk_of_others() {
     let Some(disk) = disk(&rig, "a disk full of other things") else { return };
     let proxy = proxy(&rig);
     feed(&proxy, 1..=100);
-    proxy.wait_metric(WRITTEN, 100);
+    proxy.wait_spooled(100);
     disk.set(|faults| faults.room_bytes = 0);
     let last = feed_until(&proxy, 100, "no room", || proxy.get("/readyz").0 == 503);
     assert_eq!(proxy.get("/healthz").0, 200);
@@ -106,7 +106,7 @@ fn row_14_full_disk_of_others() {
     wait_until("what was there at the far end", || proxy.metric(COMMITTED) + skipped() >= 100);
     disk.set(|faults| *faults = Faults::default());
     wait_ready(&proxy, true);
-    proxy.wait_metric(WRITTEN, u64::from(last));
+    proxy.wait_spooled(u64::from(last));
     wait_drained(&proxy);
     let seen = at_far_end(&rig);
     assert_balance(&seen, [], "twice");
@@ -121,7 +121,7 @@ fn row_15_full_disk_on_deletes_and_state_writes() {
     disk.set(|faults| faults.room_bytes = 64 << 20);
     let proxy = proxy(&rig);
     feed(&proxy, 1..=4_000);
-    proxy.wait_metric(WRITTEN, 4_000);
+    proxy.wait_spooled(4_000);
     fill(&disk);
     let full = disk.used_bytes();
     let _collector = rig.jsonl_collector();
@@ -143,11 +143,11 @@ fn row_16_fsync_fails_once() {
     let Some(mut disk) = disk(&rig, "an fsync that fails once") else { return };
     let running = proxy(&rig);
     feed(&running, 1..=100);
-    running.wait_metric(WRITTEN, 100);
+    running.wait_spooled(100);
     disk.set(|faults| (faults.failing_syncs, faults.failing_names) = (1, "seg-"));
     feed(&running, 101..=200);
     running.wait_metric(DISK_ERRORS, 1);
-    running.wait_metric(WRITTEN, 200);
+    running.wait_spooled(200);
     wait_until("a clean disk", || disk.is_clean());
     assert_eq!(running.get("/readyz").0, 200);
     disk.power_cut(running.process, Losses::all());
@@ -168,7 +168,7 @@ fn failing_for_good(set: impl FnOnce(&mut Faults)) {
     proxy.wait_metric(COMMITTED, 50);
     collector.process.kill();
     feed(&proxy, 51..=300);
-    proxy.wait_metric(WRITTEN, 300);
+    proxy.wait_spooled(300);
     wait_until("a clean disk", || disk.is_clean());
     disk.set(set);
     feed(&proxy, 301..=400);
@@ -214,7 +214,7 @@ fn row_17_a_disk_that_fails_before_the_first_connection() {
     let Some(disk) = disk(&rig, "a disk that fails before the first connection") else { return };
     let proxy = proxy(&rig);
     feed(&proxy, 1..=50);
-    proxy.wait_metric(WRITTEN, 50);
+    proxy.wait_spooled(50);
     wait_until("a clean disk", || disk.is_clean());
     disk.set(|faults| (faults.failing_syncs, faults.writes_fail) = (u32::MAX, true));
     let collector = rig.jsonl_collector();
@@ -319,7 +319,7 @@ fn collector_stalls(name: &str, break_it: impl FnOnce(&Disk), mend: impl FnOnce(
     mend(&disk);
     wait_ready(&collector, true);
     let last = load.stop() - 1;
-    proxy.wait_metric(WRITTEN, u64::from(last));
+    proxy.wait_spooled(u64::from(last));
     wait_drained(&proxy);
     assert_eq!(proxy.metric(COMMITTED), u64::from(last));
     // Also on the medium.

@@ -52,7 +52,7 @@ fn stop(proxy: End, collector: End) {
 
 /// Waits until the proxy's spool has what it received: nothing is left in open batches.
 fn wait_spooled(proxy: &End, records: u64) {
-    proxy.wait_metric("flowproxy_spool_written_records_total", records);
+    proxy.wait_spooled(records);
 }
 
 /// The fields of `expected` are in `record` with these values.

@@ -197,7 +197,7 @@ fn a_batch_written_before_the_welcome_is_sent_after_it() {
     let proxy = far_end.proxy(&rig, "udp = [\"127.0.0.1:0\"]");
     far_end.wait_lines("hello", 1);
     proxy.feed(&loopback_socket(), proxy.udp(), &numbered(1, 101, 20));
-    proxy.wait_metric("flowproxy_spool_written_records_total", 100);
+    proxy.wait_spooled(100);
     std::fs::write(gate, "").unwrap();
     assert_eq!(numbers(&far_end.wait_lines("fields", 100)), each_once(1, 101));
     proxy.wait_metric("flowproxy_records_committed_total", 100);

@@ -20,7 +20,6 @@ use support::datagrams::numbered;
 use support::rig::{End, Rig, data_records};
 use support::{loopback_socket, skipped, wait_until};
 
-const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const COMMITTED: &str = "flowproxy_records_committed_total";
 const FAILURES: &str = "flowproxy_uplink_failures_total";
 
@@ -76,7 +75,7 @@ fn row_29_boot_in_1970_takes_flow_and_connects_once_the_clock_is_set() {
     let (code, why) = proxy.get("/readyz");
     assert!(code == 503 && why.contains("clock"), "{code} {why}");
     send(&proxy, 1, 401);
-    proxy.wait_metric(WRITTEN, 400);
+    proxy.wait_spooled(400);
     // The other end's certificate is looked at, by this clock, at each attempt.
     wait_until("an attempt that fails by the clock", || link_fault(&proxy).contains("our clock says 1970"));
     assert_eq!(proxy.metric(COMMITTED), 0);

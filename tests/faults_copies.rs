@@ -28,7 +28,6 @@ use support::relay::Relay;
 use support::rig::{End, Rig};
 use support::{skipped, wait_for, wait_until};
 
-const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const SKIPPED: &str = "flowproxy_spool_skipped_records_total";
 const SET_ASIDE: &str = "flowproxy_uplink_lanes_set_aside_total";
 
@@ -42,7 +41,7 @@ fn machine(rig: &Rig) -> Option<Chance> {
     let before = rig.start("run", "proxy.toml", &proxy_config(rig));
     before.wait_healthy();
     feed(&before, 1..=100);
-    before.wait_metric(WRITTEN, 100);
+    before.wait_spooled(100);
     stop(before);
     std::fs::create_dir(rig.path("copy")).unwrap();
     run_tool(Command::new("cp").arg("-a").arg(rig.path("disk/spool")).arg(rig.path("copy")));
@@ -101,12 +100,12 @@ fn snapshot(records: u32, expected: &str) {
     let resumed = start(&rig, "copy", &chance, &rig.endpoint(), "");
     assert_eq!(lane(&resumed), forked, "two writers of one lane");
     feed(&resumed, 2_001..=2_000 + records);
-    resumed.wait_metric(WRITTEN, records.into());
+    resumed.wait_spooled(records.into());
     let collector = rig.jsonl_collector();
     wait_until("the alarm", || alarm(&resumed).contains(expected));
     wait_until("another lane", || lane(&resumed) != forked);
     feed(&resumed, 3_001..=3_100);
-    resumed.wait_metric(WRITTEN, u64::from(records) + 100);
+    resumed.wait_spooled(u64::from(records) + 100);
     wait_drained(&resumed);
 
     let seen = at_far_end(&rig);
@@ -146,7 +145,7 @@ fn row_13_a_machine_and_its_snapshot_both_run_on() {
 fn row_13_a_snapshot_that_sends_slowly_looks_up_what_an_ack_speaks_of() {
     both_run_on("max_rate = \"10KiB\"\n", |relay, second| {
         feed(second, 2_001..=2_300);
-        second.wait_metric(WRITTEN, 300);
+        second.wait_spooled(300);
         relay.stall(false);
         300
     });
@@ -172,7 +171,7 @@ fn both_run_on(more: &str, tell: impl FnOnce(&Relay, &End) -> u32) {
     wait_until("another lane", || lane(&second) != forked);
     feed(&first, 3_001..=3_100);
     feed(&second, 4_001..=4_050);
-    second.wait_metric(WRITTEN, u64::from(last) - 2_000 + 50);
+    second.wait_spooled(u64::from(last) - 2_000 + 50);
     wait_drained(&first);
     wait_drained(&second);
 

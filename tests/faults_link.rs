@@ -86,7 +86,7 @@ fn row_20_a_collector_that_never_acks_is_left_and_its_window_holds() {
     while proxy.metric("flowproxy_spool_written_batches_total") < 40 {
         send(&proxy, next, next + 100);
         next += 100;
-        proxy.wait_metric("flowproxy_spool_written_records_total", u64::from(next) - 1);
+        proxy.wait_spooled(u64::from(next) - 1);
     }
     wait_until("a full window", || silent.batches() == WINDOW.batches as usize);
     let failures = proxy.metric(FAILURES);

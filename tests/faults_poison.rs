@@ -26,7 +26,6 @@ use support::relay::Relay;
 use support::rig::{End, Rig};
 use support::wait_until;
 
-const WRITTEN: &str = "flowproxy_spool_written_records_total";
 const COMMITTED: &str = "flowproxy_records_committed_total";
 const REJECTED: &str = "flowproxy_uplink_rejected_batches_total";
 const SKIPPED: &str = "flowproxy_spool_skipped_batches_total";
@@ -48,7 +47,7 @@ struct Spoiled {
 fn spoiled(rig: &Rig, is_bad: impl Fn(u64) -> bool) -> Spoiled {
     let running = proxy(rig);
     feed(&running, 1..=RECORDS);
-    running.wait_metric(WRITTEN, RECORDS.into());
+    running.wait_spooled(RECORDS.into());
     stop(running);
     let mut spoiled = Spoiled::default();
     for segment in segments(&rig.path("disk/spool")) {

@@ -108,7 +108,7 @@ fn row_01_kill_9_of_the_proxy_under_load() {
         let what = format!("round {round}, FLOWPROXY_KILL_SEED={seed}");
         let mut numbers = Numbers::from_seed(seed.wrapping_add(round as u64));
         std::thread::sleep(Duration::from_millis(100 + numbers.below(600) as u64));
-        running.wait_metric(WRITTEN, 1);
+        running.wait_spooled(1);
         let at_leisure = round % 3 == 2;
         if at_leisure {
             load.pause();
@@ -134,7 +134,7 @@ fn row_01_kill_9_of_the_proxy_under_load() {
         let missing = first - end;
         assert!(!at_leisure || missing == 0, "{what}: {missing} lost that had time to be written");
         load.aim(running.udp());
-        running.wait_metric(WRITTEN, 1);
+        running.wait_spooled(1);
         // What was acked before it was written is in no frame that tells of it, and is booked too.
         let unwritten = (life.len() as u32).saturating_sub(written);
         let booked = lost_in_restart(&running);
@@ -182,7 +182,7 @@ fn row_01_kill_9_of_the_collector_under_load() {
     }
     let last = load.stop() - 1;
     proxy.wait_metric(RECEIVED, last.into());
-    proxy.wait_metric(WRITTEN, last.into());
+    proxy.wait_spooled(last.into());
     wait_drained(&proxy);
     let seen = at_far_end(&rig);
     assert_balance(&seen, 1..=last, &format!("FLOWPROXY_KILL_SEED={seed}"));
@@ -197,7 +197,7 @@ fn row_01_kill_9_of_the_collector_under_load() {
 fn filled(rig: &Rig, count: u32) -> PathBuf {
     let running = proxy(rig);
     feed(&running, 1..=count);
-    running.wait_metric(WRITTEN, count.into());
+    running.wait_spooled(count.into());
     stop(running);
     rig.path("disk/spool")
 }
@@ -321,7 +321,7 @@ fn row_12_a_spool_restored_from_a_backup_delivers_all_that_is_fresh() {
     let (collector, running) = deliver(&rig);
     stop(collector);
     feed(&running, 101..=400);
-    running.wait_metric(WRITTEN, 300);
+    running.wait_spooled(300);
     stop(running);
     let slow = proxy_config(&rig).replace("[uplink]\n", "[uplink]\nmax_rate = \"20KiB\"\n");
     let collector = rig.jsonl_collector();
@@ -336,7 +336,7 @@ fn row_12_a_spool_restored_from_a_backup_delivers_all_that_is_fresh() {
     copy_folder(&backup, &spool);
     let running = proxy(&rig);
     feed(&running, 1_001..=3_000);
-    running.wait_metric(WRITTEN, 2_000);
+    running.wait_spooled(2_000);
     assert!(running.metric("flowproxy_spool_written_batches_total") >= 1_000);
     let clock = Clock::new(&rig.path("clock"));
     let environment = clock.as_ref().map(Clock::environment);
@@ -420,7 +420,7 @@ fn row_19_the_cap_is_reached_while_the_collector_is_away() {
     let mut more = |count: u32| {
         feed(&running, last + 1..=last + count);
         last += count;
-        running.wait_metric(WRITTEN, last.into());
+        running.wait_spooled(last.into());
         last
     };
     more(7_500);

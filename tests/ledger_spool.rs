@@ -32,8 +32,6 @@ use support::relay::Relay;
 use support::rig::{End, Rig};
 use support::{Numbers, loopback_socket, skipped, wait_until};
 
-const WRITTEN: &str = "flowproxy_spool_written_records_total";
-
 fn ledger(proxy: &End) -> Value {
     proxy.status()["ledger"].clone()
 }
@@ -73,7 +71,7 @@ fn row_18_what_a_stalled_disk_costs() {
     let proxy = rig.start("run", "proxy.toml", &config_with_raw(&rig, &rig.endpoint()));
     proxy.wait_healthy();
     feed(&proxy, 1..=50);
-    proxy.wait_metric(WRITTEN, 50);
+    proxy.wait_spooled(50);
     let stall = disk.stall();
     let (socket, raw) = (loopback_socket(), proxy.logged_address("raw"));
     let (mut last, mut sent) = (50, 0_u32);
@@ -146,7 +144,7 @@ fn row_19_what_a_full_spool_costs() {
     while proxy.metric("flowproxy_spool_skipped_records_total") == 0 {
         feed(&proxy, last + 1..=last + 500);
         last += 500;
-        proxy.wait_metric(WRITTEN, u64::from(last));
+        proxy.wait_spooled(u64::from(last));
     }
     proxy.assert_ledger();
     assert_needed(&ledger(&proxy), OF_A_FULL_SPOOL);
@@ -209,7 +207,7 @@ fn row_08_11_27_what_a_hurt_spool_costs() {
     let rig = Rig::new();
     let running = proxy(&rig);
     feed(&running, 1..=2_500);
-    running.wait_metric(WRITTEN, 2_500);
+    running.wait_spooled(2_500);
     running.process.kill();
     let files = segments(&rig.path("disk/spool"));
     let mut bytes = std::fs::read(&files[0]).unwrap();
@@ -241,7 +239,7 @@ fn row_12_what_a_spool_older_than_the_mark_costs() {
     let rig = Rig::new();
     let running = proxy(&rig);
     feed(&running, 1..=50);
-    running.wait_metric(WRITTEN, 50);
+    running.wait_spooled(50);
     let (spool, backup) = (rig.path("disk/spool"), rig.path("backup"));
     run_tool(Command::new("cp").arg("-a").arg(&spool).arg(&backup));
     let collector = rig.jsonl_collector();

@@ -204,7 +204,7 @@ fn lane(proxy: &End) -> String {
 
 /// Waits until so many records are written and everything is on the medium.
 fn wait_durable(disk: &Disk, proxy: &End, records: u64) {
-    proxy.wait_metric("flowproxy_spool_written_records_total", records);
+    proxy.wait_spooled(records);
     wait_until("a clean disk", || disk.is_clean());
 }
 

@@ -267,6 +267,16 @@ impl End {
         wait_until(&format!("{name} at {value}, now {}", self.metric(name)), || self.metric(name) >= value);
     }
 
+    /// Waits until so many records have come into the spool and are in its files, but for those that were acked before:
+    /// they need not be written.
+    pub fn wait_spooled(&self, records: u64) {
+        self.wait_metric("flowproxy_spool_numbered_records_total", records);
+        wait_until(&format!("{records} records written or acked"), || {
+            self.metric("flowproxy_spool_written_records_total") >= records
+                || self.metric("flowproxy_spool_unacked_batches") == 0
+        });
+    }
+
     /// Sends datagrams to the proxy's UDP port from one socket, slowly enough that the kernel drops none.
     pub fn feed(&self, from: &std::net::UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) {
         let before = self.metric("flowproxy_datagrams_received_total");
