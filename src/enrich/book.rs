@@ -1,12 +1,12 @@
 //! All tables, and the view of them that shards have.
 
 use super::seen::{Door, Seen};
-use super::table::Table;
+use super::table::{Entry, Table};
 use crate::batch::{InterfaceText, Names, Sender, SenderText};
 use crate::flow::Exporter;
 use crate::proto::InterfaceSource;
 use arc_swap::{ArcSwap, Cache};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,68 +185,94 @@ impl View {
     }
 
     /// The device behind a sender: whom the operator says, else the sFlow agent, else the source address.
-    fn device(&mut self, sender: &Sender) -> IpAddr {
+    pub fn device(&mut self, sender: &Sender) -> IpAddr {
         let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.device(sender));
-        named.or(sender.agent).unwrap_or(sender.exporter.address)
+        named.or(agent(sender)).unwrap_or(sender.exporter.address)
+    }
+
+    /// The tables that may know a sender's interfaces, in their order.
+    fn tables(&mut self, sender: &Sender) -> Tables {
+        let device = self.device(sender);
+        let address = sender.exporter.address;
+        let operator = self.operator.load().as_ref().as_ref();
+        let host = self.host.load();
+        let is_here = address.is_loopback() || host.addresses.contains(&address);
+        [
+            (InterfaceSource::Static, operator.and_then(|operator| operator.table(sender)).cloned()),
+            (InterfaceSource::Options, self.options.load().get(&(sender.exporter, sender.domain)).cloned()),
+            (InterfaceSource::Snmp, self.snmp.load().get(&device).cloned()),
+            (InterfaceSource::Netlink, is_here.then(|| Arc::clone(&host.table))),
+            (InterfaceSource::LastKnown, self.last_known.load().get(&device).cloned()),
+        ]
+    }
+
+    /// All that is known of a sender's interfaces, by their numbers.
+    pub fn interfaces(&mut self, sender: &Sender) -> Vec<(u32, InterfaceText)> {
+        let tables = self.tables(sender);
+        let known = tables.iter().filter_map(|(_, table)| table.as_ref());
+        let indexes: BTreeSet<u32> = known.flat_map(|table| table.interfaces.keys().copied()).collect();
+        indexes.into_iter().filter_map(|index| Some((index, found(&tables, index)?))).collect()
     }
 }
 
 impl Names for View {
     fn sender(&mut self, sender: &Sender) -> Option<Arc<SenderText>> {
-        let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.sender(sender));
-        if named.is_some() {
-            return named;
+        let said = self.operator.load().as_ref().as_ref().and_then(|operator| operator.sender(sender));
+        if said.as_ref().is_some_and(|said| !said.name.is_empty()) {
+            return said;
         }
         let device = self.device(sender);
-        self.device_names.load().get(&device).cloned()
+        let own = self.device_names.load().get(&device).cloned();
+        match (said, own) {
+            (Some(said), Some(own)) => {
+                Some(Arc::new(SenderText { name: own.name.clone(), ..SenderText::clone(&said) }))
+            }
+            (said, own) => said.or(own),
+        }
     }
 
     fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
-        let device = self.device(sender);
-        let address = sender.exporter.address;
-        let operator = Option::clone(self.operator.load());
-        let host = self.host.load();
-        let is_here = address.is_loopback() || host.addresses.contains(&address);
-        let tables = [
-            (InterfaceSource::Static, operator.as_ref().and_then(|operator| operator.table(sender))),
-            (InterfaceSource::Options, self.options.load().get(&(sender.exporter, sender.domain))),
-            (InterfaceSource::Snmp, self.snmp.load().get(&device)),
-            (InterfaceSource::Netlink, Some(&host.table).filter(|_| is_here)),
-            (InterfaceSource::LastKnown, self.last_known.load().get(&device)),
-        ];
-        let mut found: Option<InterfaceText> = None;
-        for (source, table) in tables {
-            let Some((table, entry)) = table.and_then(|table| Some((table, table.interfaces.get(&index)?)))
-            else {
-                continue;
-            };
-            let told = if entry.told == 0 { table.told } else { entry.told };
-            match &mut found {
-                None if entry.name.is_empty() => {}
-                None => {
-                    found = Some(InterfaceText {
-                        name: entry.name.clone(),
-                        description: entry.description.clone(),
-                        speed: entry.speed,
-                        source,
-                        age: seconds_since(told),
-                    });
-                }
-                Some(found) => {
-                    if found.description.is_empty() {
-                        found.description = entry.description.clone();
-                    }
-                    if found.speed == 0 {
-                        found.speed = entry.speed;
-                    }
-                }
-            }
-        }
-        found
+        found(&self.tables(sender), index)
     }
+}
+
+/// The agent that a sender names, where that can be another than whom its datagrams come from: not one that has no
+/// address, or that of every host.
+pub(super) fn agent(sender: &Sender) -> Option<IpAddr> {
+    let agent = sender.agent?.to_canonical();
+    let source = sender.exporter.address.to_canonical();
+    let says_something = !agent.is_unspecified() && (!agent.is_loopback() || source.is_loopback());
+    (says_something && agent != source).then_some(agent)
+}
+
+/// What each source knows of one sender, in the order in which they count.
+type Tables = [(InterfaceSource, Option<Arc<Table>>); 5];
+
+/// An interface as the first table says that has its name; description and speed may be of others.
+fn found(tables: &Tables, index: u32) -> Option<InterfaceText> {
+    let mut text = Entry::default();
+    let mut named = None;
+    for (source, table) in tables {
+        let Some((table, entry)) =
+            table.as_ref().and_then(|table| Some((table, table.interfaces.get(&index)?)))
+        else {
+            continue;
+        };
+        if named.is_none() && !entry.name.is_empty() {
+            let told = if entry.told == 0 { table.told } else { entry.told };
+            named = Some((*source, told));
+        }
+        text.fill(entry);
+    }
+    let (source, told) = named?;
+    let Entry { name, description, speed, .. } = text;
+    Some(InterfaceText { name, description, speed, source, age: seconds_since(told) })
 }
 
 fn seconds_since(told: u64) -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     u32::try_from(now.saturating_sub(told) / 1000).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

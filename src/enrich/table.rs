@@ -19,6 +19,21 @@ pub struct Entry {
     pub told: u64,
 }
 
+impl Entry {
+    /// Takes from another what this one leaves out.
+    pub fn fill(&mut self, other: &Self) {
+        if self.name.is_empty() {
+            self.name = Arc::clone(&other.name);
+        }
+        if self.description.is_empty() {
+            self.description = Arc::clone(&other.description);
+        }
+        if self.speed == 0 {
+            self.speed = other.speed;
+        }
+    }
+}
+
 /// What one source tells of one exporter. Never changed: a source makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {

@@ -117,7 +117,7 @@ impl Address<'_> {
         let mut interfaces: HashMap<u32, Entry> = HashMap::new();
         for layer in layers() {
             for (index, entry) in &layer.interfaces {
-                interfaces.entry(*index).and_modify(|own| own.add(entry)).or_insert_with(|| entry.clone());
+                interfaces.entry(*index).and_modify(|own| own.fill(entry)).or_insert_with(|| entry.clone());
             }
         }
         if of.len() > 1 {
@@ -126,24 +126,5 @@ impl Address<'_> {
         let table = Arc::new(Table { interfaces, told: self.told });
         self.tables.insert(of, Arc::clone(&table));
         Some(table)
-    }
-}
-
-trait Add {
-    /// Takes from another what this one leaves out.
-    fn add(&mut self, other: &Self);
-}
-
-impl Add for Entry {
-    fn add(&mut self, other: &Self) {
-        if self.name.is_empty() {
-            self.name = Arc::clone(&other.name);
-        }
-        if self.description.is_empty() {
-            self.description = Arc::clone(&other.description);
-        }
-        if self.speed == 0 {
-            self.speed = other.speed;
-        }
     }
 }

@@ -28,7 +28,7 @@ mod from_toml;
 mod merge;
 mod rules;
 
-use super::book::Operator;
+use super::book::{self, Operator};
 use super::table::Table;
 use crate::batch::{Sender, SenderText};
 use crate::config::Faults;
@@ -122,9 +122,10 @@ impl StaticFile {
 
     /// What is said of the agent, where that is not the source address, and of the source address.
     fn both(&self, sender: &Sender) -> (Option<&Known>, Option<&Known>) {
-        let source = sender.exporter.address.to_canonical();
-        let agent = sender.agent.filter(|agent| agent.to_canonical() != source);
-        (agent.and_then(|agent| self.at(agent, sender)), self.at(source, sender))
+        (
+            book::agent(sender).and_then(|agent| self.at(agent, sender)),
+            self.at(sender.exporter.address, sender),
+        )
     }
 
     /// What is said of the device itself.
