@@ -7,6 +7,7 @@ use super::parse::{self, Parsed};
 use http::Uri;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct Fields {
     file: PathBuf,
     base: PathBuf,
     given: BTreeMap<String, Placed>,
+    variables: Vec<(OsString, OsString)>,
     faults: Vec<Fault>,
     #[cfg(test)]
     pub(super) asked: std::collections::BTreeSet<String>,
@@ -38,10 +40,31 @@ impl Fields {
             file: file.to_owned(),
             base,
             given,
+            variables: Vec::new(),
             faults,
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
         }
+    }
+
+    /// Beside it the environment, for options that name a variable.
+    pub fn in_environment(mut self, variables: &[(OsString, OsString)]) -> Self {
+        self.variables = variables.to_vec();
+        self
+    }
+
+    /// A variable of the environment, whatever its name.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// How many sections of this name stand in the config, of those that may stand several times.
+    pub fn sections(&self, key: &str) -> usize {
+        let number = |given: &String| {
+            let (number, _) = given.strip_prefix(key)?.strip_prefix('[')?.split_once(']')?;
+            number.parse::<usize>().ok()
+        };
+        self.given.keys().filter_map(number).max().map_or(0, |last| last + 1)
     }
 
     /// All faults, in the order of the file, then those of the environment.
@@ -149,6 +172,23 @@ impl Fields {
         self.take(key, None, parse::filter)
     }
 
+    /// A word, where it need not be given.
+    pub fn word_if_given(&mut self, key: &str) -> Option<Option<&'static str>> {
+        let Form::Word(words) = self.form(key) else { return None };
+        self.take(key, Some(None), |given| parse::word(given, words).map(Some))
+    }
+
+    /// A word.
+    pub fn word(&mut self, key: &str) -> Option<&'static str> {
+        let Form::Word(words) = self.form(key) else { return None };
+        self.take(key, None, |given| parse::word(given, words))
+    }
+
+    /// Text, where it need not be given.
+    pub fn text_if_given(&mut self, key: &str) -> Option<Option<String>> {
+        self.take(key, Some(None), |given| parse::text(given).map(Some))
+    }
+
     /// Whether an empty section is there.
     pub fn section(&mut self, key: &str) -> Option<bool> {
         self.take(key, Some(false), parse::section)
@@ -156,9 +196,21 @@ impl Fields {
 
     /// Notes that a key is missing, under a condition that the table cannot say.
     pub fn missing(&mut self, key: &str, wrong: &str, allowed: &str) {
-        let place = Place::File(self.file.clone());
+        let place = self.place_of(key);
         let (wrong, allowed) = (wrong.to_owned(), allowed.to_owned());
         self.faults.push(Fault { place, key: key.to_owned(), value: None, wrong, allowed });
+    }
+
+    /// Where a key that is not given could stand: at its section, if that may stand several times.
+    fn place_of(&self, key: &str) -> Place {
+        let file = || Place::File(self.file.clone());
+        let Some((section, _)) = key.split_once(']') else { return file() };
+        let beside = self.given.iter().filter(|(given, _)| {
+            given.strip_prefix(section).is_some_and(|rest| rest.starts_with(']'))
+        });
+        let line = |place: &Place| if let Place::Line(_, line) = place { *line } else { usize::MAX };
+        let first = beside.map(|(_, placed)| &placed.place).min_by_key(|place| line(place));
+        first.cloned().unwrap_or_else(file)
     }
 
     /// Notes that a value is wrong beside the others.
@@ -175,7 +227,7 @@ impl Fields {
 
     fn take<T>(&mut self, key: &str, found: Option<T>, parse: impl Fn(&Given) -> Parsed<T>) -> Option<T> {
         #[cfg(test)]
-        self.asked.insert(key.to_owned());
+        self.asked.insert(options::without_numbers(key).into_owned());
         let row = options::find(self.role, key)?;
         match (self.given.get(key), row.default) {
             (Some(placed), _) => match parse(&placed.given) {
@@ -197,14 +249,21 @@ impl Fields {
 
 /// A section of ours with nothing in it, as when all its lines are commented out.
 fn is_empty_section(role: Role, key: &str, placed: &Placed) -> bool {
-    let below = |row: &Row| row.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
-    let is_ours = options::OPTIONS.iter().any(|row| row.belongs_to(role) && below(row));
+    let key = options::without_numbers(key);
+    let below = |row: &Row| row.key.strip_prefix(&*key).is_some_and(|rest| rest.starts_with('.'));
+    let is_ours = options::rows().any(|row| row.belongs_to(role) && below(row));
     is_ours && placed.given == Given::Section(Vec::new())
 }
 
 fn unknown_key(role: Role, key: &str, placed: &Placed) -> Fault {
-    let ours = || options::OPTIONS.iter().filter(|row| row.belongs_to(role));
-    let other = options::OPTIONS.iter().find(|row| row.key == key);
+    if options::is_list_of_sections(role, key) {
+        let allowed = format!("[[{key}]], as often as needed");
+        let (place, wrong) = (placed.place.clone(), "is no list of sections".to_owned());
+        return Fault { place, key: key.to_owned(), value: None, wrong, allowed };
+    }
+    let (whole, key) = (key, &*options::without_numbers(key));
+    let ours = || options::rows().filter(|row| row.belongs_to(role));
+    let other = options::rows().find(|row| row.key == key);
     let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_owned()).unwrap_or_default();
     let near = ours().max_by(|a, b| nearness(a, key).total_cmp(&nearness(b, key)));
     let wrong = match (other.and_then(|row| row.role), near) {
@@ -217,10 +276,12 @@ fn unknown_key(role: Role, key: &str, placed: &Placed) -> Fault {
     if allowed.is_empty() || section(key).is_empty() {
         allowed = ours().map(|row| row.key).collect();
     }
+    // What stands where a secret's file is to be named may be the secret.
+    let is_secret = key.starts_with(super::snmp::SECTION);
     Fault {
         place: placed.place.clone(),
-        key: key.to_owned(),
-        value: Some(placed.given.as_toml()),
+        key: whole.to_owned(),
+        value: (!is_secret).then(|| placed.given.as_toml()),
         wrong,
         allowed: allowed.join(", "),
     }

@@ -94,11 +94,13 @@ pub struct Placed {
 pub type Found = BTreeMap<String, Placed>;
 
 /// Every key that was given, to its value. `is_leaf` says which keys are options, so that a section in the place
-/// of a value is seen. Beside it the variables that could not be read.
+/// of a value is seen; `is_list` which sections may stand several times: `key[0].name` is in the first of them. Beside it
+/// the variables that could not be read.
 pub fn read(
     file: &Path,
     variables: &[(OsString, OsString)],
     is_leaf: impl Fn(&str) -> bool,
+    is_list: impl Fn(&str) -> bool,
 ) -> Result<(Found, Vec<Fault>), Vec<Fault>> {
     let whole = |wrong: String, allowed: &str| Fault {
         place: Place::File(file.to_owned()),
@@ -118,7 +120,7 @@ pub fn read(
         .build()
         .map_err(|error| vec![whole(format!("cannot be read: {error}"), "a TOML file")])?;
     let mut found = Found::new();
-    flatten("", layers.cache, &is_leaf, &mut |key, value: Value| {
+    flatten("", layers.cache, (&is_leaf, &is_list), &mut |key, value: Value| {
         let place = match (value.origin(), lines.get(&key)) {
             (Some(variable), _) => Place::Variable(variable.to_owned()),
             (None, Some(line)) => Place::Line(file.to_owned(), *line),
@@ -161,14 +163,20 @@ fn key_of(variable: &str) -> String {
 fn flatten(
     prefix: &str,
     value: Value,
-    is_leaf: &impl Fn(&str) -> bool,
+    (is_leaf, is_list): (&impl Fn(&str) -> bool, &impl Fn(&str) -> bool),
     each: &mut impl FnMut(String, Value),
 ) {
+    let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
     match value.kind {
+        ValueKind::Array(items) if !items.is_empty() && items.iter().all(is_table) && is_list(prefix) => {
+            for (number, item) in items.into_iter().enumerate() {
+                flatten(&format!("{prefix}[{number}]"), item, (is_leaf, is_list), each);
+            }
+        }
         ValueKind::Table(table) if prefix.is_empty() || (!is_leaf(prefix) && !table.is_empty()) => {
             for (name, value) in table {
                 let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-                flatten(&key, value, is_leaf, each);
+                flatten(&key, value, (is_leaf, is_list), each);
             }
         }
         _ => each(prefix.to_owned(), value),
@@ -213,8 +221,16 @@ fn walk(prefix: &str, table: &DeTable<'_>, each: &mut impl FnMut(String, &str, u
     for (name, value) in table {
         let text: &str = name.get_ref();
         let key = if prefix.is_empty() { text.to_owned() } else { format!("{prefix}.{text}") };
-        if let DeValue::Table(inner) = value.get_ref() {
-            walk(&key, inner, each);
+        match value.get_ref() {
+            DeValue::Table(inner) => walk(&key, inner, each),
+            DeValue::Array(items) => {
+                for (number, item) in items.iter().enumerate() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        walk(&format!("{key}[{number}]"), inner, each);
+                    }
+                }
+            }
+            _ => {}
         }
         each(key, text, name.span().start);
     }

@@ -14,6 +14,7 @@
 //! | `layers` | file and environment become one value per key, with its place |
 //! | `parse` | a value becomes a size, an address, a span of time |
 //! | `fields` | takes values by key and gathers faults |
+//! | `secret`, `snmp` | what is asked of devices, and with which secrets; each is read here, once |
 //! | `proxy`, `collector` | the structs, and what has to hold between options |
 
 mod collector;
@@ -23,12 +24,16 @@ mod layers;
 pub mod options;
 mod parse;
 mod proxy;
+mod secret;
+mod snmp;
 
 pub use collector::{Collector, Jsonl, Sinks, Udp};
 pub use fault::{Fault, Faults, Place};
 pub use options::Role;
 pub use parse::size_text;
 pub use proxy::{ADMIN as PROXY_ADMIN, Batch, Decode, Enrich, Limit, Listen, Proxy, Spool, Uplink};
+pub use secret::Secret;
+pub use snmp::{Access, Authentication, Digest, Privacy, Snmp};
 
 use fields::Fields;
 use std::ffi::OsString;
@@ -123,7 +128,9 @@ pub fn role_of(file: &Path) -> Option<Role> {
 pub fn named(file: &Path) -> (Role, Named) {
     let variables = environment();
     let role = role(&layers::outline(file, &variables)).unwrap_or(Role::Proxy);
-    let Ok((given, _)) = layers::read(file, &variables, |key: &str| options::find(role, key).is_some())
+    let is_option = |key: &str| options::find(role, key).is_some();
+    let Ok((given, _)) =
+        layers::read(file, &variables, is_option, |key| options::is_list_of_sections(role, key))
     else {
         return (role, Named::default());
     };
@@ -144,8 +151,9 @@ fn read<T>(
     build: impl Fn(&mut Fields) -> Option<T>,
 ) -> Result<T, Faults> {
     let is_option = |key: &str| options::find(role, key).is_some();
-    let (given, faults) = layers::read(file, variables, is_option).map_err(Faults)?;
-    let mut fields = Fields::new(role, file, given, faults);
+    let is_list = |key: &str| options::is_list_of_sections(role, key);
+    let (given, faults) = layers::read(file, variables, is_option, is_list).map_err(Faults)?;
+    let mut fields = Fields::new(role, file, given, faults).in_environment(variables);
     match build(&mut fields) {
         Some(config) if fields.is_sound() => Ok(config),
         _ => Err(Faults(fields.into_faults())),

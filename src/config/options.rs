@@ -4,6 +4,7 @@
 //! here ([`markdown`]), and a test checks that every row is read and every read key is a row.
 
 use super::parse;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Which command's config an option belongs to.
@@ -77,6 +78,10 @@ pub enum Form {
     Filter,
     /// An empty section that switches something on.
     Section,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Text that is not empty.
+    Text,
 }
 
 impl Form {
@@ -97,6 +102,8 @@ impl Form {
             Self::NetworkRates => "list of networks with rates",
             Self::Filter => "log filter",
             Self::Section => "empty section",
+            Self::Word(_) => "word",
+            Self::Text => "text",
         }
     }
 
@@ -140,6 +147,11 @@ impl Form {
                              \"info,flowproxy::uplink=debug\""
                 .into(),
             Self::Section => "an empty section, or true".into(),
+            Self::Word(words) => {
+                let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                words.join(", ")
+            }
+            Self::Text => "text that is not empty".into(),
         }
     }
 }
@@ -174,17 +186,17 @@ pub struct Row {
     pub meaning: &'static str,
 }
 
-const fn row(key: &'static str, form: Form, default: Absent, meaning: &'static str) -> Row {
+pub(super) const fn row(key: &'static str, form: Form, default: Absent, meaning: &'static str) -> Row {
     Row { key, role: None, form, default, live: false, meaning }
 }
 
 impl Row {
-    const fn of(mut self, role: Role) -> Self {
+    pub(super) const fn of(mut self, role: Role) -> Self {
         self.role = Some(role);
         self
     }
 
-    const fn live(mut self) -> Self {
+    pub(super) const fn live(mut self) -> Self {
         self.live = true;
         self
     }
@@ -210,7 +222,7 @@ use Form::{
 };
 use Role::{Collector, Proxy};
 
-/// The table.
+/// The table of what stands once in a config.
 pub const OPTIONS: &[Row] = &[
     row(
         "listen.udp",
@@ -415,9 +427,30 @@ pub const OPTIONS: &[Row] = &[
     row("log.filter", Filter, Is("info"), "what is logged; --log and RUST_LOG come before it").live(),
 ];
 
-/// The row of a key.
+/// All rows: those of the table, and those of sections that may stand several times, whose keys have `[]` where a number
+/// stands for one of them.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    OPTIONS.iter().chain(super::snmp::ROWS)
+}
+
+/// The row of a key; `a[3].b` has that of `a[].b`.
 pub fn find(role: Role, key: &str) -> Option<&'static Row> {
-    OPTIONS.iter().find(|row| row.key == key && row.belongs_to(role))
+    let key = without_numbers(key);
+    rows().find(|row| row.key == key && row.belongs_to(role))
+}
+
+/// May sections of this name stand several times?
+pub fn is_list_of_sections(role: Role, key: &str) -> bool {
+    let below = |row: &Row| row.key.strip_prefix(key).is_some_and(|rest| rest.starts_with("[]."));
+    rows().any(|row| row.belongs_to(role) && below(row))
+}
+
+/// The key as it stands in the table: `a[].b` for `a[3].b`.
+pub fn without_numbers(key: &str) -> Cow<'_, str> {
+    match key.split_once('[').and_then(|(list, rest)| Some((list, rest.split_once(']')?.1))) {
+        Some((list, rest)) => Cow::Owned(format!("{list}[]{rest}")),
+        None => Cow::Borrowed(key),
+    }
 }
 
 /// Those of `keys` that a running process cannot change.
@@ -429,7 +462,7 @@ pub fn needing_restart(role: Role, mut keys: Vec<&'static str>) -> Vec<&'static 
 /// The options of one role as a Markdown table.
 pub fn markdown(role: Role) -> String {
     let mut text = String::from("| key | type | default | SIGHUP | meaning |\n|---|---|---|---|---|\n");
-    for row in OPTIONS.iter().filter(|row| row.belongs_to(role)) {
+    for row in rows().filter(|row| row.belongs_to(role)) {
         let default = match row.default {
             Is(value) => format!("`{value}`"),
             Found(how) => how.to_owned(),

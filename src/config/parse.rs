@@ -91,6 +91,16 @@ pub fn text(given: &Given) -> Parsed<String> {
     }
 }
 
+/// One of `words`.
+pub fn word(given: &Given, words: &[&'static str]) -> Parsed<&'static str> {
+    let text = text(given)?;
+    if ["md5", "des", "3des"].contains(&text.as_str()) {
+        return Err("is broken, and not used here: give the device's user a better one".to_owned());
+    }
+    let found = words.iter().find(|word| **word == text);
+    found.copied().ok_or_else(|| "is none of the words for it".to_owned())
+}
+
 /// An IP address with a port.
 pub fn address(given: &Given) -> Parsed<SocketAddr> {
     let text = text(given)?;

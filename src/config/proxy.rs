@@ -1,7 +1,7 @@
 //! The proxy's config.
 
 use super::fields::Fields;
-use super::{Admin, Log, Shutdown, Tls, same_address};
+use super::{Admin, Log, Shutdown, Snmp, Tls, same_address};
 use http::Uri;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -72,6 +72,7 @@ impl Proxy {
             ("spool.max_bytes", a.spool.max_bytes != b.spool.max_bytes),
             ("spool.commit_interval", a.spool.commit_interval != b.spool.commit_interval),
             ("state.dir", a.state_dir != b.state_dir),
+            ("enrich.snmp[].networks", a.enrich.snmp != b.enrich.snmp),
             ("batch.max_records", a.batch.max_records != b.batch.max_records),
             ("batch.max_bytes", a.batch.max_bytes != b.batch.max_bytes),
             ("batch.max_delay", a.batch.max_delay != b.batch.max_delay),
@@ -134,6 +135,8 @@ pub struct Enrich {
     pub asn: Option<PathBuf>,
     /// Countries by address, in MaxMind's format; `None` is no look-up.
     pub country: Option<PathBuf>,
+    /// Devices that are asked for the names of their interfaces, in the order of the file.
+    pub snmp: Vec<Snmp>,
 }
 
 /// Where flow goes.
@@ -251,7 +254,8 @@ fn enrich(fields: &mut Fields) -> Option<Enrich> {
     let static_file = fields.path_if_given("enrich.static");
     let netlink = fields.flag("enrich.netlink");
     let (asn, country) = (fields.path_if_given("enrich.asn"), fields.path_if_given("enrich.country"));
-    Some(Enrich { static_file: static_file?, netlink: netlink?, asn: asn?, country: country? })
+    let snmp = super::snmp::build(fields);
+    Some(Enrich { static_file: static_file?, netlink: netlink?, asn: asn?, country: country?, snmp: snmp? })
 }
 
 /// Refuses two sockets of one transport on one address.

@@ -213,6 +213,7 @@ fn variable(row: &options::Row) -> (String, &'static str) {
         options::Form::NetworkRates => "10.0.0.0/8=1000,2001:db8::/32=512",
         options::Form::Networks => "10.0.0.0/8,2001:db8::/32",
         options::Form::Filter => "debug",
+        options::Form::Word(_) | options::Form::Text => "text",
     };
     (format!("FLOWPROXY__{}", row.key.to_uppercase().replace('.', "__")), value)
 }
