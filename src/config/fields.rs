@@ -205,9 +205,10 @@ impl Fields {
     fn place_of(&self, key: &str) -> Place {
         let file = || Place::File(self.file.clone());
         let Some((section, _)) = key.split_once(']') else { return file() };
-        let beside = self.given.iter().filter(|(given, _)| {
-            given.strip_prefix(section).is_some_and(|rest| rest.starts_with(']'))
-        });
+        let beside = self
+            .given
+            .iter()
+            .filter(|(given, _)| given.strip_prefix(section).is_some_and(|rest| rest.starts_with(']')));
         let line = |place: &Place| if let Place::Line(_, line) = place { *line } else { usize::MAX };
         let first = beside.map(|(_, placed)| &placed.place).min_by_key(|place| line(place));
         first.cloned().unwrap_or_else(file)

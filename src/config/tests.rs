@@ -554,8 +554,98 @@ fn every_row_of_the_table_is_read_and_every_read_key_is_a_row() {
 #[test]
 fn no_key_stands_twice_in_the_table() {
     for role in [Role::Proxy, Role::Collector] {
-        let rows: Vec<_> = OPTIONS.iter().filter(|row| row.belongs_to(role)).map(|row| row.key).collect();
+        let rows: Vec<_> = options::rows().filter(|row| row.belongs_to(role)).map(|row| row.key).collect();
         assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len());
         assert_eq!(markdown(role).lines().count(), rows.len() + 2);
     }
+}
+
+const COMMUNITY: &str = "version = '2c'\nnetworks = ['127.0.0.1/32']\ncommunity_file = 'community'\n";
+const USER: &str = "version = '3'\nnetworks = ['10.0.0.0/8', '::1']\nuser = 'flow'\nauth = 'sha256'\n\
+                    auth_file = 'auth'\nprivacy = 'aes128'\nprivacy_env = 'PRIVACY'\n";
+
+/// A proxy's config with these sections of SNMP, and files with secrets beside it.
+fn asking(sections: &[&str]) -> Written {
+    let sections: String = sections.iter().map(|section| format!("[[enrich.snmp]]\n{section}")).collect();
+    let written = proxy_with(&sections).with("PRIVACY", "password of privacy\r\n").with("SHORT", "seven77");
+    for (name, secret) in [("community", "public\n"), ("auth", "password"), ("empty", "\n")] {
+        std::fs::write(written.folder.path().join(name), secret).unwrap();
+    }
+    written
+}
+
+#[test]
+fn devices_are_asked_with_secrets_from_files_and_variables() {
+    let snmp = asking(&[COMMUNITY, &format!("{USER}port = 1161\ninterval = '30s'\ntry = true\n")]);
+    let snmp = snmp.proxy().unwrap().enrich.snmp;
+    let [community, user] = &snmp[..] else { panic!("{snmp:?}") };
+    assert!(matches!(&community.access, Access::Community(secret) if secret.reveal() == b"public"));
+    assert_eq!((community.port, community.retries, community.is_tried), (161, 2, false));
+    assert_eq!((community.interval, community.timeout), (Duration::from_secs(300), Duration::from_secs(2)));
+    assert_eq!(user.networks, ["10.0.0.0/8".parse().unwrap(), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]).into()]);
+    assert_eq!((user.port, user.interval, user.is_tried), (1161, Duration::from_secs(30), true));
+    let Access::User { name, authentication, privacy: Some((privacy, secret)) } = &user.access else {
+        panic!("{user:?}");
+    };
+    assert_eq!((name.as_str(), authentication.digest, *privacy), ("flow", Digest::Sha256, Privacy::Aes128));
+    assert_eq!(
+        (authentication.password.reveal(), secret.reveal()),
+        (&b"password"[..], &b"password of privacy"[..])
+    );
+    let shown = format!("{snmp:?}");
+    assert!(
+        !shown.contains("public") && !shown.contains("password of") && !shown.contains("\"password\""),
+        "{shown}"
+    );
+}
+
+#[test]
+fn every_fault_of_credentials_is_told() {
+    let short = USER.replace("auth_file = 'auth'", "auth_env = 'SHORT'");
+    let cases = [
+        ("version = '2c'\nnetworks = ['::1']\n", "f.toml:10: enrich.snmp[0].community_file is missing"),
+        (&*COMMUNITY.replace("'community'", "'nowhere'"), "nowhere\" cannot be read: No such file"),
+        (&*COMMUNITY.replace("'community'", "'empty'"), "holds no secret: it is empty"),
+        (
+            &*COMMUNITY.replace("community_file = 'community'", "community_env = 'NONE'"),
+            "\"NONE\" is not set",
+        ),
+        (&*format!("{COMMUNITY}community_env = 'PRIVACY'\n"), "stands beside enrich.snmp[0].community_file"),
+        (&*format!("{COMMUNITY}user = 'x'\n"), "enrich.snmp[0].user = \"x\" belongs to version \"3\""),
+        (&*format!("{COMMUNITY}port = 0\n"), "enrich.snmp[0].port = 0 is too small"),
+        (&*COMMUNITY.replace("'2c'", "'1'"), "\"1\" is none of the words for it; allowed: \"2c\", \"3\""),
+        (&*USER.replace("sha256", "md5"), "enrich.snmp[0].auth = \"md5\" is broken, and not used here"),
+        (&*USER.replace("user = 'flow'", ""), "enrich.snmp[0].user is missing"),
+        (&*short, "holds a password shorter than 8 bytes"),
+        (&*USER.replace("privacy = 'aes128'", ""), "enrich.snmp[0].privacy is missing"),
+        (&*format!("{COMMUNITY}communities = 'x'\n"), "enrich.snmp[0].communities does not exist"),
+    ];
+    for (section, told) in cases {
+        let faults = asking(&[section]).faults(Role::Proxy);
+        assert!(faults.len() == 1 && faults[0].contains(told), "{section}{faults:#?}");
+    }
+    let faults = asking(&[&COMMUNITY.replace("'community'", "'empty'"), &short]).faults(Role::Proxy);
+    assert_eq!(faults.len(), 2, "all of them at once: {faults:#?}");
+    let faults = asking(&["community = 'hunter22'\n"]).faults(Role::Proxy);
+    assert!(faults.iter().all(|fault| !fault.contains("hunter22")), "{faults:#?}");
+    let faults = proxy_with("[enrich]\nsnmp = 'x'\n").faults(Role::Proxy);
+    assert!(faults[0].contains("is no list of sections; allowed: [[enrich.snmp]]"), "{faults:#?}");
+}
+
+#[test]
+fn every_option_of_a_section_is_read_and_its_change_is_named() {
+    let written = asking(&[COMMUNITY, USER]);
+    let is_list = |key: &str| options::is_list_of_sections(Role::Proxy, key);
+    let is_option = |key: &str| options::find(Role::Proxy, key).is_some();
+    let (given, _) = layers::read(&written.file(), &[], is_option, is_list).unwrap();
+    let mut fields = Fields::new(Role::Proxy, &written.file(), given, vec![]);
+    let _ = super::proxy::build(&mut fields);
+    for row in options::rows().filter(|row| row.key.contains("[]")) {
+        assert!(row.live && fields.asked.contains(row.key), "{}", row.key);
+    }
+    let before = written.proxy().unwrap();
+    let mut after = before.clone();
+    after.enrich.snmp.pop();
+    assert_eq!(before.differences(&after), ["enrich.snmp[].networks"]);
+    assert!(before.needing_restart(&after).is_empty());
 }
