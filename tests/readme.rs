@@ -36,6 +36,7 @@ fn the_readme_has_every_metric() {
     keeper::Metrics::default().register(&mut proxy);
     uplink::Metrics::default().register(&mut proxy);
     enrich::netlink::Metrics::new().register(&mut proxy);
+    enrich::snmp::Metrics::default().register(&mut proxy);
     let mut far_end = metrics::registry();
     collector::Metrics::new().register(&mut far_end);
     for (role, registry) in [("proxy", proxy), ("collector", far_end)] {

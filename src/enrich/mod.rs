@@ -20,6 +20,7 @@
 pub mod book;
 pub mod netlink;
 mod seen;
+pub mod snmp;
 pub mod static_file;
 pub mod table;
 

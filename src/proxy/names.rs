@@ -9,7 +9,7 @@ use super::StartError;
 use super::status::Counters;
 use crate::config::{self, Faults};
 use crate::enrich::book::Operator;
-use crate::enrich::{Book, StaticFile, netlink};
+use crate::enrich::{Book, StaticFile, netlink, snmp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,19 +44,29 @@ pub(super) async fn start(
     let (netlink, is_on) = watch::channel(config.enrich.netlink);
     let host = netlink::Watch::start(sources.book.clone(), counters.netlink.clone(), is_on).await;
     sources.add("netlink", host.run(stop.clone()));
-    Ok((sources, Live { netlink }))
+    let (snmp, settings) = watch::channel(config.enrich.snmp.clone());
+    let (book, metrics) = (sources.book.clone(), counters.snmp.clone());
+    let devices = snmp::Source { book, settings, metrics, board: counters.devices.clone() };
+    sources.add("snmp", devices.run(stop.clone()));
+    Ok((sources, Live { netlink, snmp }))
 }
 
 /// What a new config changes in running sources.
 #[derive(Debug)]
 pub(super) struct Live {
     netlink: watch::Sender<bool>,
+    snmp: watch::Sender<Vec<config::Snmp>>,
 }
 
 impl Live {
     /// From now on `config` holds.
     pub(super) fn set(&self, config: &config::Enrich) {
         self.netlink.send_replace(config.netlink);
+        self.snmp.send_if_modified(|settings| {
+            let is_new = *settings != config.snmp;
+            settings.clone_from(&config.snmp);
+            is_new
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
-use crate::enrich::{Book, netlink};
+use crate::enrich::{Book, netlink, snmp};
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
@@ -27,6 +27,9 @@ pub(super) struct Counters {
     pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
     pub(super) netlink: netlink::Metrics,
+    pub(super) snmp: snmp::Metrics,
+    /// How asking devices goes, each by itself.
+    pub(super) devices: snmp::Board,
 }
 
 impl Counters {
@@ -39,6 +42,7 @@ impl Counters {
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
         self.netlink.register(&mut registry);
+        self.snmp.register(&mut registry);
         registry
     }
 }
