@@ -1,11 +1,62 @@
 //! `flowproxy check`: reads a config and the files it names, starts nothing.
 
-use super::Failure;
+use super::{ConfigFile, Failure};
 use crate::config::{self, Collector, Config, Proxy, Role, size_text};
 use crate::enrich::StaticFile;
+use crate::enrich::snmp::check as snmp;
 use crate::keeper;
 use crate::tls;
+use std::net::IpAddr;
 use std::path::Path;
+
+/// What is checked.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Ask devices for their interfaces too, once, with the credentials of [[enrich.snmp]]
+    #[arg(long)]
+    snmp: bool,
+    /// The devices to ask; without them those that a network of one address names
+    #[arg(value_name = "ADDRESS", requires = "snmp")]
+    devices: Vec<IpAddr>,
+}
+
+/// Prints what would run, and what devices say.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let file = &arguments.file.config;
+    print!("{}", check(file)?);
+    if !arguments.snmp {
+        return Ok(());
+    }
+    let refused = |wrong: &str| Failure::Refused(format!("{}: {wrong}", file.display()));
+    let Config::Proxy(proxy) = config::either(file)? else {
+        return Err(refused("only a proxy asks devices, and this is the config of a collector"));
+    };
+    let credentials = &proxy.enrich.snmp;
+    let devices = match &arguments.devices[..] {
+        [] => snmp::named(credentials),
+        devices => devices.to_vec(),
+    };
+    if credentials.is_empty() {
+        return Err(refused("there is no [[enrich.snmp]] in it, so that no device is asked"));
+    }
+    if devices.is_empty() {
+        return Err(refused(
+            "no network in it is of one address: say which devices, `check --snmp -c FILE ADDRESS..`",
+        ));
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
+    let answers = runtime.block_on(snmp::ask(credentials, &devices));
+    let (found, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.said.is_ok());
+    found.iter().for_each(|answer| println!("{answer}"));
+    // Where credentials are tried one after the other, one that is taken makes up for those before it.
+    let is_open = |answer: &&snmp::Answer| !found.iter().any(|other| other.device == answer.device);
+    failed.iter().filter(|answer| !is_open(answer)).for_each(|answer| println!("{answer}"));
+    let open: Vec<_> = failed.iter().filter(is_open).map(ToString::to_string).collect();
+    if open.is_empty() { Ok(()) } else { Err(Failure::Refused(open.join("\n"))) }
+}
 
 /// What is wrong with the files that a config names, whatever else is wrong with it.
 fn unusable(file: &Path) -> Vec<String> {

@@ -36,10 +36,21 @@ pub struct Log {
 impl Log {
     /// Takes another `log.filter` from the config, unless a flag or RUST_LOG decides.
     pub fn set(&self, filter: &str) {
-        let changed = self.filter.as_ref().map(|handle| handle.reload(EnvFilter::new(filter)));
+        let changed = self.filter.as_ref().map(|handle| handle.reload(EnvFilter::new(quiet(filter))));
         if let Some(Err(error)) = changed {
             tracing::warn!(%error, "The log's filter could not be changed");
         }
+    }
+}
+
+/// The filter, without a library that writes a line for each odd datagram of a device, and at its finest what is in them;
+/// unless it is named.
+fn quiet(filter: &str) -> String {
+    const LIBRARY: &str = "async_snmp";
+    match filter.trim() {
+        named if named.contains(LIBRARY) => named.to_owned(),
+        "" => format!("error,{LIBRARY}=off"),
+        other => format!("{other},{LIBRARY}=off"),
     }
 }
 
@@ -47,10 +58,10 @@ impl Log {
 pub fn start(arguments: &Flags, configured: &str) -> Result<Log, Failure> {
     let fixed = arguments.fixed(std::env::var("RUST_LOG").ok());
     let text = fixed.as_deref().unwrap_or(configured);
-    let filter = EnvFilter::builder().parse(text).map_err(|error| {
+    EnvFilter::builder().parse(text).map_err(|error| {
         Failure::Other(format!("--log or RUST_LOG \"{text}\" is not a log filter: {error}"))
     })?;
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(quiet(text)));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     if arguments.log_json {
@@ -65,6 +76,18 @@ pub fn start(arguments: &Flags, configured: &str) -> Result<Log, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_library_for_snmp_is_heard_only_by_its_name() {
+        for (filter, used) in [
+            ("", "error,async_snmp=off"),
+            ("trace", "trace,async_snmp=off"),
+            ("info,async_snmp=debug", "info,async_snmp=debug"),
+        ] {
+            assert_eq!(quiet(filter), used);
+            EnvFilter::builder().parse(used).unwrap();
+        }
+    }
 
     #[test]
     fn the_flag_comes_before_the_variable() {

@@ -39,7 +39,9 @@ enum Command {
     /// Take flow from proxies and write it to sinks (the collector)
     Collect(ConfigFile),
     /// Read a config as `run` or `collect` would, and tell everything that is wrong with it
-    Check(ConfigFile),
+    ///
+    /// Exit code: 0 when nothing is; 78 when something is, or with --snmp a device has not told its interfaces.
+    Check(check::Arguments),
     /// Show who sends to a running proxy, and why of whom nothing arrives
     ///
     /// Exit code: 0 when the proxy has answered; 1 when it has not, or the exporter has not been heard.
@@ -143,7 +145,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::DemoPart(part) => demo::part(&part, &arguments.log),
         Command::Run(file) => run::run(&file.config, &arguments.log),
         Command::Collect(file) => collect::collect(&file.config, &arguments.log, Vec::new()),
-        Command::Check(file) => check::check(&file.config).map(|summary| print!("{summary}")),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Exporters(arguments) => exporters::exporters(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::TryBatch(arguments) => try_batch::try_batch(&arguments),
