@@ -25,6 +25,8 @@ pub(super) enum Level {
     Whole,
     /// Signed, but not encrypted: to tell a wrong password of privacy from one of authentication.
     Signed,
+    /// Its name alone: to tell a wrong name from wrong passwords.
+    Named,
 }
 
 impl Credential {
@@ -57,6 +59,9 @@ impl Credential {
             Access::Community(community) => return Ok(Auth::v2c(community.reveal())),
             Access::User { name, .. } => name,
         };
+        if level == Level::Named {
+            return Ok(Auth::usm(name));
+        }
         let [whole, signed] = self.keys.get_or_init(|| {
             let signed = self.signing();
             [signed.clone().and_then(|keys| self.encrypting(keys)), signed]

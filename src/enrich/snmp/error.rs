@@ -20,8 +20,8 @@ pub enum Error {
     Unreachable(String),
     /// SNMPv3's discovery is answered, the community is not.
     #[error(
-        "wrong community, or not allowed from this address: an SNMP agent is there, for it answers SNMPv3's discovery, \
-         but not this community"
+        "no answer to this community, though an SNMP agent is there (it answers SNMPv3's discovery): wrong community, or \
+         not allowed from this address"
     )]
     WrongCommunity,
     /// SNMPv3's discovery is answered, the user is not.

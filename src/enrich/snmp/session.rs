@@ -87,8 +87,7 @@ impl Session {
     }
 }
 
-/// What is behind silence: asks whether anything is there at all, and of a user whether its authentication alone is
-/// taken. Other failures stay as they are.
+/// What is behind silence: asks whether anything is there at all, and what of a user is taken. Other failures stay as they are.
 pub(super) async fn explain(
     failed: Error,
     credential: &Arc<Credential>,
@@ -109,25 +108,28 @@ pub(super) async fn explain(
             _ => error.to_string(),
         }),
         Ok(true) if !credential.is_user() => Error::WrongCommunity,
-        Ok(true) if !credential.is_encrypted() => Error::SilentToUser,
-        Ok(true) => match signed(credential, device, metrics).await {
-            // Whatever it says to what is only signed, it has taken the signature.
-            Ok(_) | Err(Error::NotAllowed(_) | Error::Status(_) | Error::SecurityLevel) => {
-                Error::WrongPrivacy
-            }
-            Err(known @ (Error::WrongAuthentication | Error::UnknownUser)) => known,
-            Err(_) => Error::SilentToUser,
-        },
+        Ok(true) => refusal(credential, device, metrics).await,
     }
 }
 
-async fn signed(
-    credential: &Arc<Credential>,
-    device: IpAddr,
-    metrics: &Metrics,
-) -> Result<Vec<Option<Value>>, Error> {
-    let session = Session::open(credential, device, (Level::Signed, 0), metrics).await?;
-    session.get(&[super::reading::SYS_UP_TIME]).await
+/// Why a device that is there does not answer a user. Agents report it, but not in a form that the library takes for a
+/// report; so it is asked with less: the name alone, then signed, but not encrypted.
+async fn refusal(credential: &Arc<Credential>, device: IpAddr, metrics: &Metrics) -> Error {
+    let ask = async |level| {
+        let session = Session::open(credential, device, (level, 0), metrics).await?;
+        session.get(&[super::reading::SYS_UP_TIME]).await
+    };
+    // Whatever it says to less than it wants, it has taken that.
+    let is_taken = |answer: &Result<_, Error>| {
+        matches!(answer, Ok(_) | Err(Error::NotAllowed(_) | Error::Status(_) | Error::SecurityLevel))
+    };
+    match ask(Level::Named).await {
+        Err(Error::UnknownUser) => return Error::UnknownUser,
+        answer if !is_taken(&answer) => return Error::SilentToUser,
+        _ if !credential.is_encrypted() => return Error::WrongAuthentication,
+        _ => {}
+    }
+    if is_taken(&ask(Level::Signed).await) { Error::WrongPrivacy } else { Error::WrongAuthentication }
 }
 
 /// The request with which every conversation of SNMPv3 begins (RFC 3414, 4): without user, engine and secret. Agents
