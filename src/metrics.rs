@@ -45,6 +45,11 @@ impl Labelled {
         self.family.get_or_create(&[(self.label, value)]).inc_by(n);
     }
 
+    /// The counter of `value` itself, for where events come too fast to look for it each time.
+    pub fn counter(&self, value: &'static str) -> Counter {
+        self.family.get_or_create(&[(self.label, value)]).clone()
+    }
+
     /// Puts the counters into `into` under `name`, without its `_total`.
     pub fn register(&self, into: &mut Registry, name: &str, help: &str) {
         into.register(name, help, self.family.clone());

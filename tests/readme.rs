@@ -37,6 +37,7 @@ fn the_readme_has_every_metric() {
     uplink::Metrics::default().register(&mut proxy);
     enrich::netlink::Metrics::new().register(&mut proxy);
     enrich::snmp::Metrics::default().register(&mut proxy);
+    enrich::lookup::Metrics::new().register(&mut proxy);
     let mut far_end = metrics::registry();
     collector::Metrics::new().register(&mut far_end);
     for (role, registry) in [("proxy", proxy), ("collector", far_end)] {

@@ -3,6 +3,7 @@
 use super::{ConfigFile, Failure};
 use crate::config::{self, Collector, Config, Proxy, Role, size_text};
 use crate::enrich::StaticFile;
+use crate::enrich::lookup::{self, Databases};
 use crate::enrich::snmp::check as snmp;
 use crate::keeper;
 use crate::tls;
@@ -64,14 +65,17 @@ fn unusable(file: &Path) -> Vec<String> {
     let end = if role == Role::Proxy { tls::End::Client } else { tls::End::Server };
     let tls = tls::faults(end, named.ca.as_deref(), named.cert.as_deref(), named.key.as_deref());
     let names = named.static_file.and_then(|path| StaticFile::read(&path, 0).err());
-    tls.iter().map(ToString::to_string).chain(names.iter().map(ToString::to_string)).collect()
+    let paths = lookup::Paths { asn: named.asn, country: named.country };
+    let lookup = Databases::open(&paths, &lookup::Metrics::new()).err();
+    let told = tls.iter().map(ToString::to_string).chain(names.iter().map(ToString::to_string));
+    told.chain(lookup.iter().map(ToString::to_string)).collect()
 }
 
 /// Where `run` and `collect` meet the first fault of a config, or of the files that it names: all of them.
 pub(super) fn all_of(file: &Path, first: Failure) -> Failure {
     let of_config = match &first {
         Failure::Config(faults) => Some(faults.to_string()),
-        Failure::Tls(_) | Failure::StaticFile(_) => None,
+        Failure::Tls(_) | Failure::StaticFile(_) | Failure::Lookup(_) => None,
         _ => return first,
     };
     let unusable = unusable(file);
@@ -121,6 +125,9 @@ fn of_proxy(file: &Path, proxy: &Proxy) -> String {
     }
     if let Some(path) = &proxy.enrich.static_file {
         say("names", path.display().to_string());
+    }
+    for path in proxy.enrich.asn.iter().chain(&proxy.enrich.country) {
+        say("looks up", path.display().to_string());
     }
     say("shards", proxy.listen.shards.to_string());
     for endpoint in &proxy.uplink.endpoints {

@@ -13,6 +13,7 @@ mod signals;
 mod spool;
 mod try_batch;
 
+use crate::enrich::lookup;
 use crate::{config, proxy, tls};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -81,6 +82,9 @@ pub enum Failure {
     /// The operator's names of exporters and interfaces cannot be used.
     #[error("{0}")]
     StaticFile(config::Faults),
+    /// Files to look addresses up in cannot be used.
+    #[error(transparent)]
+    Lookup(#[from] lookup::Unusable),
     /// A config that is not what was asked for, or all that is wrong with one and the files it names, in words.
     #[error("{0}")]
     Refused(String),
@@ -97,6 +101,7 @@ impl From<proxy::StartError> for Failure {
         match error {
             proxy::StartError::Tls(error) => Self::Tls(error),
             proxy::StartError::StaticFile(faults) => Self::StaticFile(faults),
+            proxy::StartError::Lookup(unusable) => Self::Lookup(unusable),
             other => Self::other(other),
         }
     }
@@ -107,7 +112,7 @@ impl Failure {
     /// config says or names, 2 when there was nothing to read, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::StaticFile(_) | Self::Refused(_) => 78,
+            Self::Config(_) | Self::Tls(_) | Self::StaticFile(_) | Self::Lookup(_) | Self::Refused(_) => 78,
             Self::Unreadable(_) => 2,
             Self::Other(_) => 1,
         }

@@ -60,6 +60,8 @@ pub struct Named {
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
     pub static_file: Option<PathBuf>,
+    pub asn: Option<PathBuf>,
+    pub country: Option<PathBuf>,
 }
 
 /// Where state is shown.
@@ -136,8 +138,11 @@ pub fn named(file: &Path) -> (Role, Named) {
     };
     let mut fields = Fields::new(role, file, given, Vec::new());
     let [ca, cert, key] = ["tls.ca", "tls.cert", "tls.key"].map(|key| fields.path(key));
-    let static_file = (role == Role::Proxy).then(|| fields.path_if_given("enrich.static"));
-    (role, Named { ca, cert, key, static_file: static_file.flatten().flatten() })
+    let [static_file, asn, country] = ["enrich.static", "enrich.asn", "enrich.country"].map(|key| {
+        let path = (role == Role::Proxy).then(|| fields.path_if_given(key));
+        path.flatten().flatten()
+    });
+    (role, Named { ca, cert, key, static_file, asn, country })
 }
 
 fn environment() -> Vec<(OsString, OsString)> {

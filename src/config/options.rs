@@ -314,8 +314,11 @@ pub const OPTIONS: &[Row] = &[
         Off("none"),
         "file in MaxMind's format that has autonomous systems by address; gives them to records that have none",
     )
-    .of(Proxy),
-    row("enrich.country", Path, Off("none"), "file in MaxMind's format that has countries by address").of(Proxy),
+    .of(Proxy)
+    .live(),
+    row("enrich.country", Path, Off("none"), "file in MaxMind's format that has countries by address")
+        .of(Proxy)
+        .live(),
     row("uplink.endpoint", Endpoints, Required, "the collector, or several with one mark store")
         .of(Proxy)
         .live(),

@@ -1,8 +1,9 @@
 //! All tables, and the view of them that shards have.
 
+use super::lookup::{Databases, Look};
 use super::seen::{Door, Seen};
 use super::table::{Entry, Table};
-use crate::batch::{InterfaceText, Names, Sender, SenderText};
+use crate::batch::{AddressText, InterfaceText, Names, Sender, SenderText};
 use crate::flow::Exporter;
 use crate::proto::InterfaceSource;
 use arc_swap::{ArcSwap, Cache};
@@ -47,6 +48,7 @@ pub struct Book {
     device_names: Arc<ArcSwap<HashMap<IpAddr, Arc<SenderText>>>>,
     host: Arc<ArcSwap<Host>>,
     last_known: Shelf<IpAddr>,
+    databases: Arc<ArcSwap<Databases>>,
     changing: Arc<Mutex<()>>,
     door: Door,
 }
@@ -61,6 +63,7 @@ impl Book {
             device_names: Arc::default(),
             host: Arc::default(),
             last_known: Arc::default(),
+            databases: Arc::default(),
             changing: Arc::default(),
             door: Door::default(),
         }
@@ -102,6 +105,17 @@ impl Book {
         self.change(&self.last_known, device, table);
     }
 
+    /// Addresses are looked up in these.
+    pub fn set_databases(&self, databases: Databases) {
+        databases.show_age();
+        self.databases.store(Arc::new(databases));
+    }
+
+    /// What addresses are looked up in.
+    pub fn databases(&self) -> Arc<Databases> {
+        self.databases.load_full()
+    }
+
     fn change<K: Clone + Eq + Hash>(&self, shelf: &Shelf<K>, key: K, table: Option<Arc<Table>>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tables = HashMap::clone(&shelf.load());
@@ -137,6 +151,7 @@ impl Book {
             device_names: Cache::new(Arc::clone(&self.device_names)),
             host: Cache::new(Arc::clone(&self.host)),
             last_known: Cache::new(Arc::clone(&self.last_known)),
+            look: Look::new(&self.databases),
             seen: Vec::new(),
             door: self.door.clone(),
         }
@@ -160,6 +175,7 @@ pub struct View {
     device_names: Shown<HashMap<IpAddr, Arc<SenderText>>>,
     host: Shown<Host>,
     last_known: Shown<HashMap<IpAddr, Arc<Table>>>,
+    look: Look,
     /// Not yet handed over.
     seen: Vec<Seen>,
     door: Door,
@@ -233,6 +249,14 @@ impl Names for View {
 
     fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
         found(&self.tables(sender), index)
+    }
+
+    fn has_addresses(&self) -> bool {
+        self.look.is_on()
+    }
+
+    fn address(&mut self, address: IpAddr) -> Option<AddressText> {
+        self.look.up(address)
     }
 }
 

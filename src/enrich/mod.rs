@@ -18,6 +18,7 @@
 //! | nobody has a name | the batch carries none; counted by reason |
 
 pub mod book;
+pub mod lookup;
 pub mod netlink;
 mod seen;
 pub mod snmp;

@@ -28,6 +28,7 @@ pub(crate) use ledger::of_parts as ledger_of_parts;
 
 use crate::admin::{self, LastReload, Subject};
 use crate::config::{self, Faults};
+use crate::enrich::lookup;
 use crate::metrics::Ingest;
 use crate::shard::{self, Admission, BatchSettings, ExporterView};
 use crate::spool::{self, Spool};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The operator's names of exporters and interfaces.
     #[error(transparent)]
     StaticFile(Faults),
+    /// Files to look addresses up in.
+    #[error(transparent)]
+    Lookup(#[from] lookup::Unusable),
     /// A listening address.
     #[error("listen: {0}")]
     Listen(#[from] ingest::BindError),
@@ -331,18 +335,16 @@ impl Running {
             ));
         }
         let told = |first| tls::told(tls::End::Client, &(&new.tls).into(), &first);
-        let ((tls, valid_from_ms), operator) =
-            match (certificates(&new.tls).map_err(told), names::operator(&new.enrich)) {
-                (Ok(certificates), Ok(operator)) => (certificates, operator),
-                (Err(fault), Ok(_)) => return Err(fault),
-                (Ok(_), Err(faults)) => return Err(faults.to_string()),
-                (Err(fault), Err(faults)) => return Err(format!("{fault}\n{faults}")),
-            };
+        let names = self.live.names.open(&new.enrich, &self.facts.counters);
+        let ((tls, valid_from_ms), names) = match (certificates(&new.tls).map_err(told), names) {
+            (Ok(certificates), Ok(names)) => (certificates, names),
+            (Err(fault), Ok(_)) | (Ok(_), Err(fault)) => return Err(fault),
+            (Err(fault), Err(faults)) => return Err(format!("{fault}\n{faults}")),
+        };
         let changed = old.differences(&new);
-        self.facts.book.set_operator(operator);
         self.live.batch.store(Arc::new(batch_settings(&new.batch)));
         self.live.admission.store(Arc::new(admission_rules(&new)));
-        self.live.names.set(&new.enrich);
+        self.live.names.set(&new.enrich, names, &self.facts.book);
         self.live.uplink.store(Arc::new(live(&new.uplink, tls)));
         self.facts.valid_from_ms.store(valid_from_ms, Ordering::Relaxed);
         self.facts.config.store(Arc::new(new));

@@ -9,6 +9,7 @@ use super::StartError;
 use super::status::Counters;
 use crate::config::{self, Faults};
 use crate::enrich::book::Operator;
+use crate::enrich::lookup::{self, Databases};
 use crate::enrich::{Book, StaticFile, netlink, snmp};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +49,10 @@ pub(super) async fn start(
     let (book, metrics) = (sources.book.clone(), counters.snmp.clone());
     let devices = snmp::Source { book, settings, metrics, board: counters.devices.clone() };
     sources.add("snmp", devices.run(stop.clone()));
-    Ok((sources, Live { netlink, snmp }))
+    let databases = Databases::open(&look_up_in(&config.enrich), &counters.lookup)?;
+    let (lookup, given) = watch::channel(databases);
+    sources.add("lookup", lookup::Watch::new(sources.book.clone(), given).run(stop.clone()));
+    Ok((sources, Live { netlink, snmp, lookup }))
 }
 
 /// What a new config changes in running sources.
@@ -56,22 +60,57 @@ pub(super) async fn start(
 pub(super) struct Live {
     netlink: watch::Sender<bool>,
     snmp: watch::Sender<Vec<config::Snmp>>,
+    lookup: watch::Sender<Databases>,
+}
+
+/// What a new config names, open.
+#[derive(Debug)]
+pub(super) struct New {
+    operator: Option<Arc<dyn Operator>>,
+    /// `None`: the same files as before, which are followed anyway.
+    databases: Option<Databases>,
 }
 
 impl Live {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(super) fn open(&self, config: &config::Enrich, counters: &Counters) -> Result<New, String> {
+        let paths = look_up_in(config);
+        let is_same = self.lookup.borrow().paths() == paths;
+        let databases = (!is_same).then(|| Databases::open(&paths, &counters.lookup)).transpose();
+        match (operator(config), databases) {
+            (Ok(operator), Ok(databases)) => Ok(New { operator, databases }),
+            (operator, databases) => {
+                let faults =
+                    [operator.err().map(|it| it.to_string()), databases.err().map(|it| it.to_string())];
+                Err(faults.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+
     /// From now on `config` holds.
-    pub(super) fn set(&self, config: &config::Enrich) {
+    pub(super) fn set(&self, config: &config::Enrich, new: New, book: &Book) {
+        book.set_operator(new.operator);
         self.netlink.send_replace(config.netlink);
         self.snmp.send_if_modified(|settings| {
             let is_new = *settings != config.snmp;
             settings.clone_from(&config.snmp);
             is_new
         });
+        if let Some(databases) = new.databases {
+            self.lookup.send_replace(databases);
+        }
     }
 }
 
+fn look_up_in(config: &config::Enrich) -> lookup::Paths {
+    lookup::Paths { asn: config.asn.clone(), country: config.country.clone() }
+}
+
 /// Reads the operator's file; `None` if there is none.
-pub(super) fn operator(of: &config::Enrich) -> Result<Option<Arc<dyn Operator>>, Faults> {
+fn operator(of: &config::Enrich) -> Result<Option<Arc<dyn Operator>>, Faults> {
     let Some(path) = &of.static_file else { return Ok(None) };
     let file = StaticFile::read(path, super::unix_ms())?;
     let (exporters, interfaces) = (file.exporters(), file.interfaces());

@@ -3,7 +3,7 @@
 use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
-use crate::enrich::{Book, netlink, snmp};
+use crate::enrich::{Book, lookup, netlink, snmp};
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ pub(super) struct Counters {
     pub(super) snmp: snmp::Metrics,
     /// How asking devices goes, each by itself.
     pub(super) devices: snmp::Board,
+    pub(super) lookup: lookup::Metrics,
 }
 
 impl Counters {
@@ -43,6 +45,7 @@ impl Counters {
         self.uplink.register(&mut registry);
         self.netlink.register(&mut registry);
         self.snmp.register(&mut registry);
+        self.lookup.register(&mut registry);
         registry
     }
 }
@@ -119,6 +122,21 @@ impl Facts {
         })
     }
 
+    /// The files that addresses are looked up in.
+    fn lookup_json(&self) -> Value {
+        let databases = self.book.databases();
+        let file = |of: &Arc<lookup::Database>| {
+            json!({
+                "file": of.kind().label(),
+                "path": of.path(),
+                "type": of.database_type(),
+                "built": of.built() * 1000,
+                "bytes": of.bytes(),
+            })
+        };
+        databases.all().map(file).collect()
+    }
+
     fn exporter_rows(&self) -> Vec<ExporterRow> {
         self.exporters.iter().flat_map(ExporterView::rows).collect()
     }
@@ -166,6 +184,7 @@ impl Subject for Facts {
             "link": *self.link.borrow(),
             "spool": self.spool_json(),
             "state": self.state_json(),
+            "lookup": self.lookup_json(),
             "ledger": ledger::json(&self.counters, self.exporter_rows()),
             "exporters": exporters::json(self.exporter_rows(), super::unix_ms()),
             "reload": self.reload.to_json(),
