@@ -2,10 +2,13 @@
 //!
 //! Rows are kept as they came, one copy a set; columns are made at the seal. Buffers stay from batch to batch.
 
+use super::addresses::Addresses;
 use super::columns::Encoder;
+use super::interfaces::Interfaces;
 use super::lists::ListTables;
 use super::names::{Names, Sender};
 use super::pack::{Effort, Packer};
+use super::room::Room;
 use super::senders::Senders;
 use super::{Digest, Kind, Sealed, Share, digest};
 use crate::flow::list::Named;
@@ -62,6 +65,8 @@ pub struct Builder {
     index: HashMap<u64, usize>,
     senders: Senders,
     lists: ListTables,
+    interfaces: Interfaces,
+    addresses: Addresses,
     records: usize,
     bytes: usize,
     received: u64,
@@ -85,6 +90,8 @@ impl Builder {
             index: HashMap::new(),
             senders: Senders::default(),
             lists: ListTables::default(),
+            interfaces: Interfaces::default(),
+            addresses: Addresses::default(),
             records: 0,
             bytes: 0,
             received: 0,
@@ -187,7 +194,7 @@ impl Builder {
         self.records
     }
 
-    /// Whether it should be sealed before more comes.
+    /// Whether it should be sealed before more comes. Names are not counted: `Room` says why that holds.
     pub fn is_full(&self, limits: &Limits) -> bool {
         let bytes = self.bytes + self.senders.bytes() + self.lists.bytes();
         self.records >= limits.max_records || bytes >= limits.max_bytes
@@ -210,11 +217,20 @@ impl Builder {
         }
         self.plain.clear();
         self.encoder.begin();
-        self.senders.encode(names, &mut self.plain);
-        for group in self.groups.iter().take(self.used) {
+        let groups = self.groups.get(..self.used).unwrap_or(&[]);
+        groups.iter().for_each(|group| self.interfaces.read(group));
+        let mut room = Room::new(self.records, self.interfaces.ends());
+        self.senders.encode(names, &mut room, &mut self.plain);
+        self.interfaces.encode(&self.senders, names, &mut room, &mut self.plain);
+        for group in groups {
             self.encoder.group(group, &mut self.plain);
         }
         self.lists.encode(&mut self.plain);
+        if names.has_addresses() {
+            groups.iter().for_each(|group| self.addresses.read(group));
+            self.addresses.encode(names, &mut room, &mut self.plain);
+        }
+        names.left_out(room.left_out());
         self.clear();
         Some((&self.plain, self.encoder.cuts()))
     }
@@ -238,6 +254,8 @@ impl Builder {
         self.senders.clear();
         self.index.clear();
         self.lists.clear();
+        self.interfaces.clear();
+        self.addresses.clear();
         self.used = 0;
         self.records = 0;
         self.bytes = 0;
@@ -282,7 +300,9 @@ impl RawBuilder {
         if self.datagrams == 0 {
             return None;
         }
-        self.senders.encode(names, &mut self.plain);
+        let mut room = Room::new(self.datagrams, 0);
+        self.senders.encode(names, &mut room, &mut self.plain);
+        names.left_out(room.left_out());
         let shares = self.senders.shares();
         self.senders.clear();
         // Unread datagrams are not laid out in planes: without matches they would hardly shrink.
@@ -311,9 +331,11 @@ fn finish(
 
 /// Field numbers of `Payload`.
 pub(super) const EXPORTERS: u32 = 1;
+pub(super) const INTERFACES: u32 = 2;
 pub(super) const GROUPS: u32 = 3;
 const DATAGRAMS: u32 = 4;
 pub(super) const LIST_TABLES: u32 = 5;
+pub(super) const ADDRESSES: u32 = 6;
 
 pub(super) fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
     prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, to);

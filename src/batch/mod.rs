@@ -2,19 +2,23 @@
 //!
 //! Pure: no socket, clock, log or metric. The payload's form is `proto/flowproxy/v1/batch.proto`.
 
+mod addresses;
 mod builder;
 mod cells;
 mod columns;
 mod dictionary;
+mod interfaces;
 mod lists;
 mod names;
 mod numbers;
 mod pack;
 pub mod read;
 mod relations;
+mod room;
 mod runs;
 mod senders;
 mod transpose;
+mod walk;
 
 pub use builder::{Builder, Limits, RawBuilder};
 pub use names::{AddressText, InterfaceText, Names, NoNames, Sender, SenderText};

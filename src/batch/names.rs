@@ -60,6 +60,9 @@ pub trait Names {
     /// What is known of a sender's interface; `None` if nothing. Asked once for each that the batch's records name.
     fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText>;
 
+    /// There was no room in a batch for so many of the answers.
+    fn left_out(&mut self, _answers: usize) {}
+
     /// Whether addresses are looked up at all.
     fn has_addresses(&self) -> bool {
         false

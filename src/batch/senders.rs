@@ -4,6 +4,7 @@
 use super::Share;
 use super::builder::{EXPORTERS, message};
 use super::names::{Names, Sender};
+use super::room::Room;
 use crate::flow::Exporter;
 use crate::proto;
 use bytes::Bytes;
@@ -60,13 +61,18 @@ impl Senders {
         })
     }
 
+    /// The sender at this place.
+    pub(super) fn get(&self, place: u32) -> Option<&Sender> {
+        self.rows.get(place as usize).map(|row| &row.sender)
+    }
+
     /// Bytes of the table in the payload, at most.
     pub(super) fn bytes(&self) -> usize {
         self.rows.len() * SENDER_BYTES
     }
 
     /// Appends the table, with what is known of the senders.
-    pub(super) fn encode(&self, names: &mut dyn Names, plain: &mut Vec<u8>) {
+    pub(super) fn encode(&self, names: &mut dyn Names, room: &mut Room, plain: &mut Vec<u8>) {
         for row in &self.rows {
             let Exporter { address, port } = row.sender.exporter;
             let address = match address {
@@ -75,9 +81,7 @@ impl Senders {
             };
             let mut exporter = proto::Exporter { address, port: u32::from(port), ..Default::default() };
             if let Some(text) = names.sender(&row.sender) {
-                exporter.name = text.name.clone();
-                exporter.site = text.site.clone();
-                exporter.labels = text.labels.clone().into_iter().collect();
+                room.name(&mut exporter, &text);
             }
             message(EXPORTERS, &exporter, plain);
         }

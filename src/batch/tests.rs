@@ -8,6 +8,8 @@ use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+mod names;
+
 fn run(port: u16, sequence: u32) -> Run {
     Run {
         exporter: Exporter { address: [192, 0, 2, (port % 7) as u8].into(), port },

@@ -1,4 +1,4 @@
-//! Interface tables as sources give them, and the numbers that are no interfaces.
+//! Interface tables as sources give them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,17 +41,4 @@ pub struct Table {
     pub interfaces: HashMap<u32, Entry>,
     /// When the source was last asked, or told it, in milliseconds since 1970.
     pub told: u64,
-}
-
-/// A number that stands where an ifIndex does, and is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Special {
-    /// 0.
-    Unknown,
-    /// sFlow's 0x3FFFFFFF: the device itself.
-    Internal,
-    /// sFlow's 0x80000000 and above: so many interfaces, 0 if that is not known.
-    Multiple,
-    /// sFlow's 0x40000000 to 0x7FFFFFFF: thrown away.
-    Discarded,
 }

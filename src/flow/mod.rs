@@ -30,6 +30,7 @@ impl Field {
 }
 
 pub mod element;
+pub mod interface;
 pub mod json;
 pub mod list;
 pub mod packet;

@@ -27,6 +27,10 @@ pub enum Part {
     ListTemplates,
     /// Fields, over all those templates.
     ListFields,
+    /// Sets of addresses that belong together.
+    AddressSets,
+    /// Addresses, over all those sets.
+    Addresses,
 }
 
 impl Part {
@@ -34,6 +38,7 @@ impl Part {
     pub const fn limit(self) -> usize {
         match self {
             Self::Columns | Self::ListFields => 262_144,
+            Self::Addresses => 131_072,
             _ => 65_536,
         }
     }
@@ -51,6 +56,8 @@ impl fmt::Display for Part {
             Self::ListTables => "list tables",
             Self::ListTemplates => "list templates",
             Self::ListFields => "list fields",
+            Self::AddressSets => "address sets",
+            Self::Addresses => "addresses",
         })
     }
 }
@@ -81,17 +88,29 @@ pub(super) fn check(plain: &[u8]) -> Result<(), Error> {
                 walk(inner, &mut |tag, _| if tag == 2 { counts.add(Part::ListFields) } else { Ok(()) })
             })
         }
+        6 => {
+            counts.add(Part::AddressSets)?;
+            walk(inner, &mut |tag, inner| match tag {
+                3 => counts.add_many(Part::Addresses, inner.len() / 4),
+                4 => counts.add_many(Part::Addresses, inner.len() / 16),
+                _ => Ok(()),
+            })
+        }
         _ => Ok(()),
     })
 }
 
 #[derive(Default)]
-struct Counts([usize; 9]);
+struct Counts([usize; 11]);
 
 impl Counts {
     fn add(&mut self, part: Part) -> Result<(), Error> {
+        self.add_many(part, 1)
+    }
+
+    fn add_many(&mut self, part: Part, more: usize) -> Result<(), Error> {
         if let Some(count) = self.0.get_mut(part as usize) {
-            *count += 1;
+            *count += more;
             if *count > part.limit() {
                 return Err(Error::Many { part, limit: part.limit() });
             }

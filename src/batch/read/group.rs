@@ -8,6 +8,7 @@ use super::body::{Body, MAX_WIDTH, Number, Numbers, fields};
 use super::runs::{self, Run};
 use super::{Budget, FIELD_COST, MAX_EXPANDED, Places};
 use crate::flow::Field;
+use crate::flow::interface::End;
 use crate::proto::{self, Encoding, RecordKind};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -161,7 +162,8 @@ fn check_counts(group: &proto::Group) -> Result<(), GroupError> {
 /// Takes what the group's values need from the budget, before anything is expanded.
 fn pay(group: &proto::Group, budget: &mut Budget) -> Result<(), GroupError> {
     let records = u64::from(group.records);
-    let mut cost = records * budget.record_cost as u64 + u64::from(group.runs) * size_of::<Run>() as u64;
+    let record_cost = budget.record_cost + interfaces(group) * budget.interface_cost;
+    let mut cost = records * record_cost as u64 + u64::from(group.runs) * size_of::<Run>() as u64;
     for column in &group.columns {
         // The values of VARIABLE stand in the body, each once, and some need a length of four bytes.
         let is_variable = column.encoding() == Encoding::Variable;
@@ -177,6 +179,14 @@ fn pay(group: &proto::Group, budget: &mut Budget) -> Result<(), GroupError> {
     let left = usize::try_from(cost).ok().and_then(|cost| budget.left.checked_sub(cost));
     budget.left = left.ok_or(GroupError::Expanded)?;
     Ok(())
+}
+
+/// How many interfaces a record names.
+fn interfaces(group: &proto::Group) -> usize {
+    End::count(group.columns.iter().filter_map(|column| {
+        let element = u16::try_from(column.element).ok()?;
+        Some(Field { enterprise: column.enterprise, element, width: 0 })
+    }))
 }
 
 /// How many values a dictionary has; none if it is not there, which [`places`] refuses.

@@ -17,18 +17,19 @@
 //!
 //! Writing batches is `batch::build`'s; turning records into text is `flow::record`'s.
 
+mod addresses;
 mod body;
 mod count;
 mod group;
 mod lists;
 mod runs;
 
-use super::Kind;
+use super::{AddressText, Kind};
 use crate::flow::Exporter;
 use crate::proto::{self, Codec, InterfaceSource};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 pub use count::Part;
@@ -40,11 +41,14 @@ pub use runs::Run;
 pub const MAX_PLAIN_SIZE: u32 = 8 << 20;
 
 /// The most that the records of one batch may come to, in bytes: the widths of their fields, each [`FIELD_COST`] at
-/// least, and for each record [`RECORD_COST`] and the names that may be written beside it.
+/// least, and for each record [`RECORD_COST`] and the texts that may be written beside it.
 pub const MAX_EXPANDED: usize = 64 << 20;
 
 /// What a record counts against [`MAX_EXPANDED`] beside its fields, in bytes.
 pub const RECORD_COST: usize = 64;
+
+/// What a record counts against [`MAX_EXPANDED`] if the batch says where addresses belong, in bytes.
+pub const ADDRESSES_COST: usize = 16;
 
 /// The least that a field counts against [`MAX_EXPANDED`], in bytes.
 pub const FIELD_COST: usize = 2;
@@ -58,6 +62,8 @@ pub struct Batch {
     pub interfaces: Vec<Interface>,
     /// Records by layout; empty in a raw batch.
     pub groups: Vec<Group>,
+    /// Where addresses of the records belong.
+    pub addresses: HashMap<IpAddr, AddressText>,
     list_tables: Vec<ListTable>,
     datagrams: Vec<proto::Datagram>,
 }
@@ -135,6 +141,10 @@ pub enum Error {
     Port { part: Part, place: usize, port: u32 },
     #[error("{part} {place}: there is no exporter {exporter}")]
     Exporter { part: Part, place: usize, exporter: u32 },
+    #[error("address set {set}: addresses are cut short")]
+    AddressSet { set: usize },
+    #[error("address set {set}: its country is not two capitals")]
+    Country { set: usize },
     #[error("group {group}: {error}")]
     Group { group: usize, error: GroupError },
 }
@@ -176,12 +186,13 @@ pub fn open(codec: Codec, plain_size: u32, payload: &[u8]) -> Result<Batch, Erro
     check_datagrams(&payload.datagrams, exporters.len())?;
     let list_tables = lists::read(payload.list_tables)?;
     let places = Places { exporters: exporters.len(), list_tables: list_tables.len() };
-    let mut budget = Budget { left: MAX_EXPANDED, record_cost: record_cost(&exporters, &interfaces) };
+    let addresses = addresses::read(&payload.addresses)?;
+    let mut budget = Budget::new(&exporters, &interfaces, !addresses.is_empty());
     let read_group = |(place, group)| {
         group::read(group, places, &mut budget).map_err(|error| Error::Group { group: place, error })
     };
     let groups = payload.groups.into_iter().enumerate().map(read_group).collect::<Result<_, _>>()?;
-    Ok(Batch { exporters, interfaces, groups, list_tables, datagrams: payload.datagrams })
+    Ok(Batch { exporters, interfaces, groups, addresses, list_tables, datagrams: payload.datagrams })
 }
 
 /// How many of each there are for runs to point at.
@@ -196,14 +207,25 @@ struct Budget {
     left: usize,
     /// Of each record, beside its fields.
     record_cost: usize,
+    /// Of each interface of a record.
+    interface_cost: usize,
 }
 
-/// A record's share of the budget, beside its fields: a sink may write its exporter's name and site and the names
-/// of two interfaces with each.
-fn record_cost(exporters: &[Source], interfaces: &[Interface]) -> usize {
-    let sources = exporters.iter().map(|source| source.name.len() + source.site.len());
-    let names = interfaces.iter().map(|interface| interface.name.len());
-    RECORD_COST + sources.max().unwrap_or(0) + 2 * names.max().unwrap_or(0)
+impl Budget {
+    /// A sink may write with each record its exporter's texts, those of its interfaces, and where its addresses belong.
+    fn new(exporters: &[Source], interfaces: &[Interface], has_addresses: bool) -> Self {
+        let of_source = |source: &Source| {
+            let labels = source.labels.iter().map(|(key, value)| key.len() + value.len());
+            source.name.len() + source.site.len() + labels.sum::<usize>()
+        };
+        let of_interface = |interface: &Interface| interface.name.len() + interface.description.len();
+        let addresses = if has_addresses { ADDRESSES_COST } else { 0 };
+        Self {
+            left: MAX_EXPANDED,
+            record_cost: RECORD_COST + addresses + exporters.iter().map(of_source).max().unwrap_or(0),
+            interface_cost: interfaces.iter().map(of_interface).max().unwrap_or(0),
+        }
+    }
 }
 
 /// Expands one zstd frame into at most `plain_size` bytes.

@@ -321,6 +321,36 @@ fn every_rule_of_a_group_broken_once() {
     }
 }
 
+fn address_set(ipv4: &[u8], ipv6: &[u8], country: &str) -> proto::AddressSet {
+    let [ipv4, ipv6] = [ipv4, ipv6].map(Bytes::copy_from_slice);
+    proto::AddressSet { as_number: 64_500, country: country.into(), ipv4, ipv6 }
+}
+
+#[test]
+fn addresses_belong_where_the_first_set_says() {
+    let mapped = "::ffff:192.0.2.9".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let six = [[0x20; 16], mapped].concat();
+    let mut message = payload(vec![]);
+    message.addresses = vec![
+        address_set(&[192, 0, 2, 1, 192, 0, 2, 2], &six, "FR"),
+        address_set(&[192, 0, 2, 1], &[], ""),
+        address_set(&[192, 0, 2, 3], &[], ""),
+    ];
+    let batch = open_plain(&message).unwrap();
+    let of = |address: &str| batch.addresses.get(&address.parse().unwrap()).map(|text| text.country);
+    assert_eq!((of("192.0.2.1"), of("192.0.2.3")), (Some(*b"FR"), Some([0; 2])));
+    assert_eq!(
+        (of("2020:2020:2020:2020:2020:2020:2020:2020"), of("192.0.2.9")),
+        (Some(*b"FR"), Some(*b"FR"))
+    );
+    assert_eq!((of("192.0.2.4"), batch.addresses.len()), (None, 5));
+    for (ipv4, ipv6) in [(131_073 * 4, 0), (131_072 * 4, 16)] {
+        message.addresses = vec![address_set(&vec![1; ipv4], &vec![1; ipv6], "")];
+        let error = open_plain(&message).unwrap_err();
+        assert!(matches!(error, Error::Many { part: Part::Addresses, .. }), "{error}");
+    }
+}
+
 #[test]
 fn every_rule_of_a_payload_broken_once() {
     let fault = |mut message: proto::Payload, change: fn(&mut proto::Payload)| {
@@ -341,6 +371,17 @@ fn every_rule_of_a_payload_broken_once() {
         fault(records(), |p| p.interfaces.push(proto::Interface { exporter: 1, ..Default::default() })),
         "interfaces 0: there is no exporter 1"
     );
+    for wrong in [address_set(&[1, 2, 3], &[], ""), address_set(&[], &[1; 33], "")] {
+        let mut message = records();
+        message.addresses = vec![address_set(&[1, 2, 3, 4], &[], "FR"), wrong];
+        assert_eq!(open_plain(&message).unwrap_err().to_string(), "address set 1: addresses are cut short");
+    }
+    for country in ["fr", "F", "FRA", "é", "\0\0"] {
+        let mut message = records();
+        message.addresses = vec![address_set(&[], &[], country)];
+        let text = open_plain(&message).unwrap_err().to_string();
+        assert_eq!(text, "address set 0: its country is not two capitals");
+    }
     assert_eq!(fault(raw(), |p| p.datagrams[1].exporter = 7), "datagrams 1: there is no exporter 7");
     assert_eq!(fault(raw(), |p| p.datagrams[1].port = 70_000), "datagrams 1: the port 70000 is over 65535");
     assert_eq!(fault(records(), |p| p.groups[0].kind = 6), "group 0: there is no kind 6",);
@@ -383,6 +424,7 @@ fn many_small_parts_are_refused_before_they_are_made() {
         (3, Part::Groups),
         (4, Part::Datagrams),
         (5, Part::ListTables),
+        (6, Part::AddressSets),
     ] {
         let plain = many(tag, part.limit() + 1);
         let error = open(Codec::Plain, plain.len() as u32, &plain).unwrap_err();
@@ -424,15 +466,37 @@ fn constants_can_not_claim_more_than_the_budget() {
 
 #[test]
 fn names_count_with_every_record() {
-    let mut message = payload(vec![large()]);
-    message.exporters[0].name = "x".repeat(1000);
-    assert!(open_plain(&message).unwrap_err().is_too_large());
-    message.exporters[0].name.clear();
-    let name = "x".repeat(500);
-    message.interfaces.push(proto::Interface { name, ..Default::default() });
-    assert!(open_plain(&message).unwrap_err().is_too_large());
+    let is_too_large =
+        |message: &proto::Payload| open_plain(message).is_err_and(|error| error.is_too_large());
+    let text = |length| "x".repeat(length);
+    // Two of the columns have interfaces.
+    let mut group = large();
+    for (column, element) in group.columns.iter_mut().zip([10, 14, 10]) {
+        column.element = element;
+    }
+    let mut message = payload(vec![group]);
+    message.exporters[0] = proto::Exporter { name: text(1_000), ..exporter() };
+    assert!(is_too_large(&message));
+    message.exporters[0] = proto::Exporter { labels: [(text(500), text(500))].into(), ..exporter() };
+    assert!(is_too_large(&message));
+    message.exporters[0] = exporter();
+    for (length, too_large) in [(250, false), (500, true)] {
+        let (name, description) = (text(length / 2), text(length / 2));
+        message.interfaces = vec![proto::Interface { name, description, ..Default::default() }];
+        assert_eq!(is_too_large(&message), too_large, "{length}");
+    }
+    // Nobody writes them beside records that name no interface.
+    message.groups = vec![large()];
+    assert!(!is_too_large(&message));
+    // Where addresses belong takes as much as another field.
     message.interfaces.clear();
-    assert!(open_plain(&message).is_ok());
+    message.groups = vec![large(); 3];
+    assert!(!is_too_large(&message));
+    message.groups[0].columns.extend(vec![column(27, 16, Encoding::Planes, 0, &[1], 0); 4]);
+    let addresses = proto::AddressSet { ipv4: vec![192, 0, 2, 1].into(), ..Default::default() };
+    assert!(!is_too_large(&message));
+    message.addresses.push(addresses);
+    assert!(is_too_large(&message));
 }
 
 #[test]

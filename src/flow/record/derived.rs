@@ -1,4 +1,4 @@
-//! What follows from a record and its run: absolute times, the sampling rate, interface names.
+//! What follows from a record and its run: absolute times, the sampling rate, the headers of a sampled packet.
 //!
 //! | key | from, the first that is there |
 //! |---|---|
@@ -7,11 +7,10 @@
 //! | `timeQuality`, only beside a time from 21 or 22 | `exporter`: the exporter said when it started (160 in the record, or the run's boot time); `header`: export time less uptime; `export`: neither is known, so the flow ended at the export time |
 //! | `samplingRate`, `samplingSource`, not in options and counters | `record`: 34, 50, (305 + 306) / 305, 310 / 309; else the run's |
 //! | what the headers of a sampled packet say | 315, 104, 313, 316: `packets` |
-//! | `ingressInterfaceName`, `egressInterfaceName` | the batch's interface table by 10, 14 |
 
 use super::packets::Section;
 use super::{is_element, sampling_name};
-use crate::batch::read::{Group, Interface, Run};
+use crate::batch::read::{Group, Run};
 use crate::flow::json::{self, unsigned, unsigned_64};
 use crate::flow::time;
 use crate::proto::{BootQuality, RecordKind};
@@ -59,21 +58,6 @@ const END: End = End {
     ],
 };
 
-/// Interface names as JSON text, by exporter and ifIndex.
-pub(super) struct Names(HashMap<(usize, u64), Vec<u8>>);
-
-impl Names {
-    pub(super) fn new(interfaces: &[Interface]) -> Self {
-        let named = interfaces.iter().filter(|interface| !interface.name.is_empty());
-        let text = |interface: &Interface| {
-            let mut text = Vec::new();
-            json::write_text(&mut text, &interface.name);
-            ((interface.exporter, u64::from(interface.index)), text)
-        };
-        Self(named.map(text).collect())
-    }
-}
-
 /// What can be derived for the records of a group, and from which columns: worked out once.
 pub(super) struct Derivation {
     start: Vec<(usize, Via)>,
@@ -86,8 +70,6 @@ pub(super) struct Derivation {
     intervals: Vec<usize>,
     interval_and_space: Option<(usize, usize)>,
     size_and_population: Option<(usize, usize)>,
-    ingress: Option<usize>,
-    egress: Option<usize>,
     section: Option<Section>,
 }
 
@@ -116,14 +98,12 @@ impl Derivation {
             intervals: [34, 50].into_iter().filter_map(column).collect(),
             interval_and_space: column(305).zip(column(306)),
             size_and_population: column(309).zip(column(310)),
-            ingress: column(10),
-            egress: column(14),
             section: Section::of(&columns),
         }
     }
 
     /// Appends what is known, each as `,"key":value`.
-    pub(super) fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, names: &Names) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize) {
         let row = Row { derivation: self, group, run, record };
         if let Some(section) = &self.section {
             section.write(out, group, record);
@@ -143,15 +123,6 @@ impl Derivation {
             json::write_text(out, quality);
         }
         row.write_sampling(out);
-        for (key, column) in
-            [(",\"ingressInterfaceName\":", self.ingress), (",\"egressInterfaceName\":", self.egress)]
-        {
-            let index = column.and_then(|column| row.number(column));
-            if let Some(name) = index.and_then(|index| names.0.get(&(run.exporter, index))) {
-                out.extend_from_slice(key.as_bytes());
-                out.extend_from_slice(name);
-            }
-        }
     }
 }
 

@@ -15,11 +15,13 @@
 //! | the proxy did not hear the template from this exporter's port since its start | `templateSource` says how it knew it: `restored`, `provisional` |
 //! | the proxy's clock was not set when the datagram came | `receivedAtQuality` is `clockNotSet` |
 //!
-//! No key is twice in a line. The same batch gives the same bytes. How a value is written says [`json`]; what is
-//! derived, and from what, says `derived`; what lists look like, `lists`.
+//! `exporterName`, `site` and `labels` (an object) are there as far as they are known; what else is known beside a record's
+//! numbers says `names`. No key is twice in a line. The same batch gives the same bytes. How a value is written says
+//! [`json`]; what is derived, and from what, says `derived`; what lists look like, `lists`.
 
 mod derived;
 mod lists;
+mod names;
 mod packets;
 
 use super::Field;
@@ -28,16 +30,18 @@ use super::list::Kind;
 use super::time;
 use crate::batch::read::{Batch, Column, Group, Run, Source};
 use crate::proto::{Protocol, RecordKind, SamplingSource, TemplateSource};
-use derived::{Derivation, Names};
+use derived::Derivation;
 use lists::{Budget, Lists};
+use names::{Known, Names, Naming, is_as_number};
 use std::collections::HashMap;
 
 /// The keys of a line that no element of a record may take.
-const RUN_KEYS: [&str; 13] = [
+const RUN_KEYS: [&str; 14] = [
     "exporter",
     "exporterPort",
     "exporterName",
-    "exporterSite",
+    "site",
+    "labels",
     "protocol",
     "kind",
     "observationDomainId",
@@ -58,7 +62,7 @@ const V9_SCOPES: [&str; 5] =
 pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
     let context = Context::new(batch);
     for group in &batch.groups {
-        let line = Line::new(group);
+        let line = Line::new(group, batch);
         let mut head = Vec::new();
         let mut first = 0;
         for run in group.runs() {
@@ -79,14 +83,14 @@ pub fn write_lines(out: &mut Vec<u8>, batch: &Batch) {
 
 /// What all records of a batch share.
 struct Context<'a> {
-    batch: &'a Batch,
-    names: Names,
+    known: Known<'a>,
     budget: Budget,
 }
 
 impl<'a> Context<'a> {
     fn new(batch: &'a Batch) -> Self {
-        Self { batch, names: Names::new(&batch.interfaces), budget: Budget::new() }
+        let names = Names::new(&batch.interfaces);
+        Self { known: Known { batch, names }, budget: Budget::new() }
     }
 }
 
@@ -99,7 +103,7 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Works out how the records of the batch are written.
     pub fn new(batch: &'a Batch) -> Self {
-        let lines = batch.groups.iter().map(Line::new).collect();
+        let lines = batch.groups.iter().map(|group| Line::new(group, batch)).collect();
         Self { context: Context::new(batch), lines }
     }
 
@@ -107,7 +111,8 @@ impl<'a> Records<'a> {
     /// both, with the keys and values that they have in [`write_lines`].
     pub fn write_fields(&self, out: &mut Vec<u8>, group: usize, run: &Run, record: usize) {
         let start = out.len();
-        if let (Some(line), Some(group)) = (self.lines.get(group), self.context.batch.groups.get(group)) {
+        if let (Some(line), Some(group)) = (self.lines.get(group), self.context.known.batch.groups.get(group))
+        {
             line.write(out, group, run, record, &self.context);
         }
         match out.get_mut(start) {
@@ -119,7 +124,7 @@ impl<'a> Records<'a> {
 
     /// One packet in so many was sampled, and where that is from, if it is known of the record.
     pub fn sampling(&self, group: usize, run: &Run, record: usize) -> Option<(f64, &'static str)> {
-        let (line, group) = (self.lines.get(group)?, self.context.batch.groups.get(group)?);
+        let (line, group) = (self.lines.get(group)?, self.context.known.batch.groups.get(group)?);
         let rate = line.derivation.rate(group, run, record)?;
         Some((rate.packets as f64 / rate.taken as f64, rate.source))
     }
@@ -134,6 +139,7 @@ pub fn field_key(is_scope: bool, field: Field) -> String {
 struct Line {
     entries: Vec<Entry>,
     derivation: Derivation,
+    naming: Naming,
 }
 
 /// How the values of a field are written.
@@ -161,12 +167,22 @@ struct Entry {
     form: Form,
     /// Where the values are; more than one column if the element is repeated, none if the text has the value.
     columns: Vec<usize>,
+    /// 16 or 17: another value may be written where the record's is 0.
+    as_number: Option<u16>,
 }
 
 impl Entry {
     fn new(group: &Group, column: usize, field: Field) -> Self {
         let (name, form) = naming(is_element(group, column), field);
-        Self { text: key(&name), form, columns: vec![column] }
+        let is_as_number = is_element(group, column) && is_as_number(field);
+        let as_number = is_as_number.then_some(field.element);
+        Self { text: key(&name), form, columns: vec![column], as_number }
+    }
+
+    /// Writes another value than the record's.
+    fn write_instead(&self, out: &mut Vec<u8>, number: u32) {
+        out.extend_from_slice(&self.text);
+        json::write_number(out, u64::from(number));
     }
 
     /// Writes the value at once if all records have the same.
@@ -199,7 +215,8 @@ impl Entry {
 }
 
 impl Line {
-    fn new(group: &Group) -> Self {
+    fn new(group: &Group, batch: &Batch) -> Self {
+        let has_addresses = !batch.addresses.is_empty();
         let mut entries: Vec<Entry> = Vec::new();
         let mut places = HashMap::new();
         for (column, field) in group.columns.iter().map(|column| column.field).enumerate() {
@@ -211,16 +228,28 @@ impl Line {
                 None => entries.push(Entry::new(group, column, field)),
             }
         }
-        entries.iter_mut().for_each(|entry| entry.settle(group));
-        Self { entries, derivation: Derivation::new(group) }
+        for entry in &mut entries {
+            if entry.as_number.is_none() || !has_addresses {
+                entry.settle(group);
+            }
+        }
+        let naming = Naming::new(group, has_addresses);
+        Self { entries, derivation: Derivation::new(group), naming }
     }
 
     fn write(&self, out: &mut Vec<u8>, group: &Group, run: &Run, record: usize, context: &Context) {
-        let lists = Lists { table: context.batch.lists(run), budget: &context.budget };
+        let lists = Lists { table: context.known.batch.lists(run), budget: &context.budget };
         for entry in &self.entries {
-            entry.write(out, group, record, &lists);
+            let number = entry
+                .as_number
+                .and_then(|element| self.naming.as_number(element, group, record, &context.known));
+            match number {
+                Some(number) => entry.write_instead(out, number),
+                None => entry.write(out, group, record, &lists),
+            }
         }
-        self.derivation.write(out, group, run, record, &context.names);
+        self.derivation.write(out, group, run, record);
+        self.naming.write(out, group, run, record, &context.known);
     }
 }
 
@@ -284,13 +313,22 @@ fn write_head(out: &mut Vec<u8>, source: &Source, kind: RecordKind, run: &Run) {
     json::write_number(out, u64::from(run.sequence));
 }
 
-/// What the proxy's operator calls the exporter, where there is such a name.
+/// What the exporter is called, as far as that is known.
 fn write_labels(out: &mut Vec<u8>, source: &Source) {
-    for (key, text) in [("exporterName", &source.name), ("exporterSite", &source.site)] {
+    for (key, text) in [("exporterName", &source.name), ("site", &source.site)] {
         if !text.is_empty() {
             out.extend_from_slice(&self::key(key));
             json::write_text(out, text);
         }
+    }
+    for (place, (key, value)) in source.labels.iter().enumerate() {
+        out.extend_from_slice(if place == 0 { b",\"labels\":{" } else { b"," });
+        json::write_text(out, key);
+        out.push(b':');
+        json::write_text(out, value);
+    }
+    if !source.labels.is_empty() {
+        out.push(b'}');
     }
 }
 

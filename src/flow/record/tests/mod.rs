@@ -274,7 +274,7 @@ fn names_beside_the_numbers() {
     let lines = lines(&message);
     assert_eq!(lines[0]["ingressInterfaceName"], "et\"h3");
     assert_eq!(lines[0].get("egressInterfaceName"), None);
-    assert_eq!((&lines[0]["exporterName"], &lines[0]["exporterSite"]), (&json!("edge-1"), &json!("north")));
+    assert_eq!((&lines[0]["exporterName"], &lines[0]["site"]), (&json!("edge-1"), &json!("north")));
     assert_eq!(lines[1].get("ingressInterfaceName"), None);
 }
 
