@@ -18,6 +18,7 @@ pub mod process;
 pub mod relay;
 pub mod rig;
 pub mod silent;
+pub mod snmpd;
 
 use std::io::Write;
 use std::net::UdpSocket;

@@ -173,12 +173,7 @@ impl Rounds {
                 let now = clock::now();
                 let anew = self.devices.get(&device).is_some_and(|it| it.started_anew(&system, now));
                 if anew {
-                    self.source.metrics.renumbered.add("uptime", 1);
-                    limited!(info, %device, "A device has started anew: names that it told do not hold any more");
-                    if let Some(known) = self.devices.get_mut(&device) {
-                        known.told = None;
-                    }
-                    self.drop_names(device);
+                    self.started_anew(device);
                 }
                 self.asked.push(Box::pin(read(device, session, system, by)));
             }
@@ -194,6 +189,9 @@ impl Rounds {
                     return;
                 }
                 self.failing -= usize::from(by.was_failing);
+                if error == Error::Restarted {
+                    self.started_anew(device);
+                }
                 self.fail(device, error, &by);
             }
         }
@@ -278,6 +276,16 @@ impl Rounds {
         self.source.book.set_snmp(ip, None);
         self.source.book.set_device_name(ip, None);
         self.source.board.forget(ip);
+    }
+
+    /// By what it says of itself.
+    fn started_anew(&mut self, ip: IpAddr) {
+        self.source.metrics.renumbered.add("uptime", 1);
+        limited!(info, device = %ip, "A device has started anew: names that it told do not hold any more");
+        if let Some(device) = self.devices.get_mut(&ip) {
+            device.told = None;
+        }
+        self.drop_names(ip);
     }
 
     /// Names that the device told do not hold: its numbers may stand for other interfaces.
