@@ -222,29 +222,12 @@ impl View {
         ]
     }
 
-    /// What is known of a sender's interfaces, the lowest numbers first and `most` at the most; beside it how many
-    /// are known in all.
-    pub fn interfaces(&mut self, sender: &Sender, most: usize) -> (Vec<(u32, InterfaceText)>, usize) {
+    /// All that is known of a sender's interfaces, by their numbers.
+    pub fn interfaces(&mut self, sender: &Sender) -> Vec<(u32, InterfaceText)> {
         let tables = self.tables(sender);
-        let (mut shown, mut count) = (BTreeSet::new(), 0);
-        for (place, (_, table)) in tables.iter().enumerate() {
-            let earlier = tables.iter().take(place).filter_map(|(_, table)| table.as_ref());
-            let has = |table: &&Arc<Table>, index| {
-                table.interfaces.get(index).is_some_and(|entry: &Entry| !entry.name.is_empty())
-            };
-            for (index, entry) in table.iter().flat_map(|table| &table.interfaces) {
-                if entry.name.is_empty() || earlier.clone().any(|table| has(&table, index)) {
-                    continue;
-                }
-                count += 1;
-                shown.insert(*index);
-                if shown.len() > most {
-                    shown.pop_last();
-                }
-            }
-        }
-        let shown = shown.into_iter().filter_map(|index| Some((index, found(&tables, index)?)));
-        (shown.collect(), count)
+        let known = tables.iter().filter_map(|(_, table)| table.as_ref());
+        let indexes: BTreeSet<u32> = known.flat_map(|table| table.interfaces.keys().copied()).collect();
+        indexes.into_iter().filter_map(|index| Some((index, found(&tables, index)?))).collect()
     }
 }
 

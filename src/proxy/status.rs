@@ -1,6 +1,6 @@
 //! What a running proxy tells: health, readiness, and `/status` with the ledger.
 
-use super::{SharingMetrics, exporters, ledger};
+use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::enrich::{Book, lookup, netlink, snmp};
@@ -27,7 +27,6 @@ pub(super) struct Counters {
     pub(super) spool: spool::Metrics,
     pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
-    pub(super) sharing: SharingMetrics,
     pub(super) netlink: netlink::Metrics,
     pub(super) snmp: snmp::Metrics,
     /// How asking devices goes, each by itself.
@@ -44,7 +43,6 @@ impl Counters {
         self.spool.register(&mut registry);
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
-        self.sharing.register(&mut registry);
         self.netlink.register(&mut registry);
         self.snmp.register(&mut registry);
         self.lookup.register(&mut registry);
@@ -139,7 +137,7 @@ impl Facts {
         databases.all().map(file).collect()
     }
 
-    pub(super) fn exporter_rows(&self) -> Vec<ExporterRow> {
+    fn exporter_rows(&self) -> Vec<ExporterRow> {
         self.exporters.iter().flat_map(ExporterView::rows).collect()
     }
 }
@@ -167,10 +165,6 @@ impl Subject for Facts {
         Ok(())
     }
 
-    fn exporter(&self, wanted: &str) -> Option<Value> {
-        exporters::one(self.exporter_rows(), wanted, &mut self.book.view(), super::unix_ms())
-    }
-
     fn status(&self) -> Value {
         let addresses = |of: &[SocketAddr]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
         json!({
@@ -192,7 +186,7 @@ impl Subject for Facts {
             "state": self.state_json(),
             "lookup": self.lookup_json(),
             "ledger": ledger::json(&self.counters, self.exporter_rows()),
-            "exporters": exporters::json(self.exporter_rows(), &mut self.book.view(), super::unix_ms()),
+            "exporters": exporters::json(self.exporter_rows(), super::unix_ms()),
             "reload": self.reload.to_json(),
         })
     }

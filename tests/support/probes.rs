@@ -5,13 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::process::{Process, find_tool, run_tool};
+use super::process::{Process, find_tool, flowproxy_command, run_tool};
 use super::{loopback_socket, wait_until};
 
 /// The first of `tools` that this machine lacks.
@@ -208,7 +208,9 @@ pub struct Namespace {
 impl Namespace {
     /// `None` if this machine or user may not make one.
     pub fn create() -> Option<Self> {
-        let name = format!("flowproxy-test-{}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("flowproxy-test-{}-{number}", std::process::id());
         let made =
             tool("ip").args(["netns", "add", &name]).output().is_ok_and(|output| output.status.success());
         if !made {
@@ -222,8 +224,16 @@ impl Namespace {
         Some(namespace)
     }
 
-    fn ip(&self, arguments: &[&str]) {
-        run_tool(tool("ip").args(["-n", &self.name]).args(arguments));
+    /// Runs `ip` on it and gives what it printed.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        run_tool(tool("ip").args(["-n", &self.name]).args(arguments))
+    }
+
+    /// The program under test, to be started in the namespace with a /sys of its own.
+    pub fn flowproxy(&self) -> Command {
+        let mut command = tool("ip");
+        command.args(["netns", "exec", &self.name]).arg(flowproxy_command().get_program());
+        command
     }
 
     /// A command that runs in the namespace.

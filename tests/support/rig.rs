@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -104,12 +105,18 @@ impl Rig {
 
     /// The same with variables of its environment set.
     pub fn start_with(&self, command: &str, file: &str, config: &str, environment: &[(&str, &OsStr)]) -> End {
+        let mut program = flowproxy_command();
+        program.envs(environment.iter().copied());
+        self.start_as(program, command, file, config)
+    }
+
+    /// The same with `program` before the arguments.
+    pub fn start_as(&self, mut program: Command, command: &str, file: &str, config: &str) -> End {
         let path = self.path(file);
         std::fs::write(&path, config).expect("config file");
         // A config of another name is another process, with a log of its own.
         let log = path.with_extension(format!("{command}.log"));
-        let mut program = flowproxy_command();
-        program.arg(command).arg("-c").arg(&path).envs(environment.iter().copied());
+        program.arg(command).arg("-c").arg(&path);
         End { process: Process::start(&mut program, &log) }
     }
 

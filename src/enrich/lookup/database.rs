@@ -188,19 +188,52 @@ impl Database {
         Ok(number.filter(|number| *number != 0))
     }
 
-    /// The country that an address is in: two capital letters.
-    pub(super) fn country(&self, address: IpAddr) -> Result<Option<[u8; 2]>, Damage> {
+    /// The country that an address is in: two capital letters. `codes` are of this file.
+    pub(super) fn country(&self, address: IpAddr, codes: &mut Codes) -> Result<Option<[u8; 2]>, Damage> {
         if self.cannot_have(address) {
             return Ok(None);
         }
         let found = self.reader.lookup(address).map_err(|_| Damage)?;
-        let code = found.decode_path::<&str>(&COUNTRY).map_err(|_| Damage)?;
-        let letters = code.and_then(|code| <[u8; 2]>::try_from(code.as_bytes()).ok());
-        Ok(letters.filter(|letters| letters.iter().all(u8::is_ascii_uppercase)))
+        let Some(offset) = found.offset() else { return Ok(None) };
+        codes.at(offset, || {
+            let code = found.decode_path::<&str>(&COUNTRY).map_err(|_| Damage)?;
+            let letters = code.and_then(|code| <[u8; 2]>::try_from(code.as_bytes()).ok());
+            Ok(letters.filter(|letters| letters.iter().all(u8::is_ascii_uppercase)))
+        })
     }
 
     /// It is of IPv4 only.
     fn cannot_have(&self, address: IpAddr) -> bool {
         address.is_ipv6() && self.reader.metadata().ip_version == 4
+    }
+}
+
+/// Places of [`Codes`].
+const CODES: usize = 2_048;
+
+/// Countries by where they stand in a file. Before each stand its continent's names in eight languages, and all of that is read
+/// to find it; networks share what they are said to be, so that a few thousand places serve most.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Codes(Vec<(usize, Option<[u8; 2]>)>);
+
+impl Codes {
+    fn at(
+        &mut self,
+        offset: usize,
+        read: impl FnOnce() -> Result<Option<[u8; 2]>, Damage>,
+    ) -> Result<Option<[u8; 2]>, Damage> {
+        // No value stands so far behind.
+        self.0.resize(CODES, (usize::MAX, None));
+        // Values are some hundred bytes long: where they begin differs in the last bits.
+        let Some(place) = self.0.get_mut(offset % CODES) else { return read() };
+        if place.0 != offset {
+            *place = (offset, read()?);
+        }
+        Ok(place.1)
+    }
+
+    /// What is there is of another file.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }

@@ -1,14 +1,15 @@
 //! Look-ups as one shard makes them: with what it has found lately at hand.
 
+use super::database::Codes;
 use super::{Databases, Outcome};
 use crate::batch::AddressText;
 use arc_swap::{ArcSwap, Cache};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// Addresses at hand, each in a place of its own: 256 KiB. A look-up in a file of millions of networks waits for memory some twenty
+/// Addresses at hand, each in a place of its own: 1 MiB. A look-up in a file of millions of networks waits for memory some twenty
 /// times, and most addresses come again.
-const PLACES: usize = 8_192;
+const PLACES: usize = 32_768;
 
 /// See the module.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Look {
     /// Of which databases the places are.
     generation: u64,
     places: Vec<Place>,
+    codes: Codes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,12 @@ const EMPTY: Place =
 
 impl Look {
     pub(in crate::enrich) fn new(databases: &Arc<ArcSwap<Databases>>) -> Self {
-        Self { shown: Cache::new(Arc::clone(databases)), generation: 0, places: Vec::new() }
+        Self {
+            shown: Cache::new(Arc::clone(databases)),
+            generation: 0,
+            places: Vec::new(),
+            codes: Codes::default(),
+        }
     }
 
     /// Whether there is anything to look up in.
@@ -51,6 +58,7 @@ impl Look {
             self.generation = databases.generation;
             self.places.clear();
             self.places.resize(PLACES, EMPTY);
+            self.codes.clear();
         }
         let address = address.to_canonical();
         if is_special(address) {
@@ -59,7 +67,7 @@ impl Look {
         }
         let place = self.places.get_mut(place_of(address))?;
         if place.address != address {
-            *place = Place { address, text: databases.look_up(address) };
+            *place = Place { address, text: databases.look_up(address, &mut self.codes) };
         } else {
             databases.count_found(&place.text);
         }

@@ -26,7 +26,7 @@ use super::book::Book;
 use crate::batch::AddressText;
 use crate::lines::limited;
 use crate::metrics::Labelled;
-use database::Stamp;
+use database::{Codes, Stamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -218,9 +218,9 @@ impl Databases {
     }
 
     /// Looks an address up, and counts what came of it.
-    fn look_up(&self, address: IpAddr) -> AddressText {
+    fn look_up(&self, address: IpAddr, codes: &mut Codes) -> AddressText {
         let as_number = self.asn.as_ref().map_or(Ok(None), |database| database.as_number(address));
-        let country = self.country.as_ref().map_or(Ok(None), |database| database.country(address));
+        let country = self.country.as_ref().map_or(Ok(None), |database| database.country(address, codes));
         self.count(outcome(&as_number), outcome(&country));
         AddressText {
             as_number: as_number.ok().flatten().unwrap_or(0),

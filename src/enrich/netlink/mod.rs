@@ -8,7 +8,8 @@
 //! | if | then |
 //! |---|---|
 //! | an interface is renamed, or has another alias | its entry is replaced as a whole, at once |
-//! | it is removed | its entry goes, and its addresses; what has its number later has nothing of it |
+//! | an interface that is down gets another alias | the kernel tells of it when the interface is up again |
+//! | an interface is removed | its entry goes, and its addresses; what has its number later has nothing of it |
 //! | changes come faster than they are read (ENOBUFS) | counted, and everything is asked again |
 //! | an answer was made while something changed | the same: some of it may be missing |
 //! | the socket fails | counted; another one, at growing intervals; what was known stays until that has answered |
