@@ -450,6 +450,10 @@ impl Output for Intake {
         }
     }
 
+    fn restarted(&mut self) {
+        self.hand.share.has_restarted = true;
+    }
+
     fn unknown_sample(&mut self, _sample: Record<'_>, _place: Place) {
         self.metrics.samples_unknown.inc();
         self.hand.share.sets.unknown += 1;

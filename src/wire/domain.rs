@@ -71,6 +71,8 @@ pub(super) struct Domain {
     state: DomainState,
     /// What the state counts against the limit.
     cost: usize,
+    /// When its names were last noted as told, in milliseconds.
+    named_at: u64,
     /// The state is from before the last start, and nothing was told since.
     is_restored: bool,
     /// What follows from it and from what others have told.
@@ -186,6 +188,10 @@ pub(super) struct Books {
     addresses: HashMap<IpAddr, Address>,
     /// Domains that are not any more as they were when this was last taken; `None` when nobody asks.
     changed: Option<HashSet<DomainKey>>,
+    /// Domains whose names were told, changed or forgotten since that was last asked; `None` when nobody asks.
+    named: Option<HashSet<DomainKey>>,
+    /// Things that have got another name.
+    renamed: u64,
 }
 
 impl Books {
@@ -201,6 +207,9 @@ impl Books {
             }
         }
         self.note(key);
+        if domain.state.has_names() {
+            self.note_named(key);
+        }
     }
 
     fn template_gone(&mut self, key: DomainKey, id: u16, was_read: bool) {
@@ -297,6 +306,7 @@ impl Domains {
             used: 0,
             state: DomainState::default(),
             cost: 0,
+            named_at: 0,
             is_restored: false,
             basis,
             names_samplers: false,

@@ -4,7 +4,7 @@
 
 use super::cursor::{Cursor, Short};
 use super::template::Template;
-use super::track::{DataNotes, Notes, Tracks};
+use super::track::{DataNotes, Notes, Onset, Tracks};
 use super::{Arrival, Fault, Output, Place};
 use crate::flow::{Field, Layout, Placed, Run};
 use crate::proto::{BootQuality, Protocol, RecordKind};
@@ -66,7 +66,10 @@ pub(super) fn records(
         output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
     let data = Some(DataNotes::new(run, false, false));
-    tracks.datagram(arrival, run, &Notes { records: taken as u32, is_part: taken < count, data }, output);
+    let notes = Notes { records: taken as u32, is_part: taken < count, data, ..Notes::default() };
+    if tracks.datagram(arrival, run, &notes, output) == Onset::Anew {
+        output.restarted();
+    }
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ fn message<'a>(
         output.fault(Fault::CutMessage, Place { offset: whole, bytes: 0 });
     }
     decoder.domains.settle();
-    decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
+    let start = decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
+    decoder.started(start, &header, output);
     // A set that is no part of the whole leaves nothing behind of which the start is known.
     let behind = if is_broken { 0 } else { after.min(cursor.left()) };
     let _passed = cursor.take(cursor.left() - behind);

@@ -55,7 +55,7 @@ pub use domain::{Change, DomainKey, Domains, TEMPLATE_COST};
 pub use fault::Fault;
 pub use hold::HoldLimits;
 pub use ipfix::message_length;
-pub use options::{DomainState, InterfaceText};
+pub use options::{ApplicationId, DomainState, Text};
 pub use rate::ChangeLimits;
 pub use sampling::NetworkRate;
 pub use saved::{KeyBytes, Restored, Saved};
@@ -72,7 +72,7 @@ use hold::Hold;
 use rate::Changes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use track::{Notes, Tracks};
+use track::{Notes, Onset, Tracks};
 
 /// A datagram's circumstances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +179,9 @@ pub trait Output {
 
     /// A set was read whole. The records of NetFlow v1, v5 and v7 are one set, each sample of sFlow is one.
     fn set(&mut self);
+
+    /// The exporter of the datagram in hand has started anew since the last one: after all of it was read.
+    fn restarted(&mut self) {}
 
     /// A sample of sFlow gives a record, as it came. The record itself comes with [`records`](Output::records), at the
     /// datagram's end at the latest; samples and their records come in the same order.
@@ -332,6 +335,33 @@ impl Decoder {
             sflow::VERSION_HIGH => sflow::datagram(self, arrival, cursor, output),
             _ => Err(Fault::UnknownVersion),
         }
+    }
+
+    /// Takes note of what a datagram that was read says of its exporter's start.
+    fn started(&mut self, onset: Onset, run: &Run, output: &mut impl Output) {
+        let key = DomainKey { exporter: run.exporter, protocol: run.protocol, domain: run.domain };
+        let restarted = match onset {
+            Onset::Anew => {
+                self.domains.restarted(key.exporter);
+                true
+            }
+            Onset::First => self.domains.heard_again(&key, run),
+            Onset::Same => false,
+        };
+        if restarted || self.notes.has_restarted {
+            output.restarted();
+        }
+    }
+
+    /// Notes from now on of which domains other names are known, for [`Decoder::take_named`].
+    pub fn note_names(&mut self) {
+        self.domains.note_names();
+    }
+
+    /// The domains of which other names are known than at the last call, or known from later on; those that were
+    /// forgotten among them.
+    pub fn take_named(&mut self) -> HashSet<DomainKey> {
+        self.domains.take_named()
     }
 
     /// Looks what has become of held sets as time goes by; to be called about every second. `elapsed` is as in

@@ -13,24 +13,30 @@
 //! | ... else | of what the scope says: the system, or a part of it such as a line card |
 //! | 160 | when the exporter started |
 //! | 82, 83, and an interface | its name and description |
+//! | 96, 94, and an application: 95 | its name and description |
+//! | 236, and a VRF: 234, 235 | its name |
+//! | 84, 335, and a sampler's id | its name |
 //!
 //! Numbers may have any width up to 8 bytes; 0 and empty text tell nothing, but for a rate: where the fields for it
 //! are 0, the rate told before is taken back. What is told replaces what was told of the same thing; when there are too
-//! many things, new ones are refused, and counted.
+//! many things, new ones are refused, and counted. Another name takes the description with it. A start of the exporter
+//! takes the names of interfaces and VRFs back: they may have other numbers now.
+
+mod names;
+
+pub use names::{ApplicationId, Text};
+
+pub(super) use names::Room;
 
 use crate::flow::list::take_value;
 use crate::flow::{Field, Layout};
+use names::MOST_INTERFACES;
 use std::collections::BTreeMap;
 
 /// Samplers of one domain.
 const MOST_SAMPLERS: usize = 256;
-/// Interfaces of one domain; names, rates and samplers are counted apart.
-const MOST_INTERFACES: usize = 8_192;
 /// Parts of one domain's system with a rate.
 const MOST_PARTS: usize = 64;
-/// Bytes of a name or description; what is longer is cut.
-const MOST_TEXT: usize = 256;
-
 /// NetFlow v9's scope types (RFC 3954 6.1).
 const SCOPE_SYSTEM: u16 = 1;
 const SCOPE_INTERFACE: u16 = 2;
@@ -51,28 +57,20 @@ pub struct DomainState {
     /// When the exporter started, in milliseconds since 1970; 0 if it did not tell.
     pub boot_time: u64,
     /// Interfaces by number (SNMP's ifIndex).
-    pub interfaces: BTreeMap<u32, InterfaceText>,
-}
-
-/// What an interface is called; empty if that was not told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceText {
-    /// interfaceName, 82.
-    pub name: String,
-    /// interfaceDescription, 83.
-    pub description: String,
+    pub interfaces: BTreeMap<u32, Text>,
+    /// Applications by the id that stands for them in records.
+    pub applications: BTreeMap<ApplicationId, Text>,
+    /// Names of VRFs by id.
+    pub vrfs: BTreeMap<u32, Text>,
+    /// Names of samplers by id.
+    pub sampler_names: BTreeMap<u64, Text>,
+    /// When the exporter had started that told the names, as its header says, in milliseconds since 1970; 0 if that
+    /// does not say.
+    pub named_boot: u64,
 }
 
 /// What is told counts like fields of templates, some 20 bytes each. A rate may stand in the tables of its address too.
 const RATE_COST: usize = 6;
-const INTERFACE_COST: usize = 6;
-const TEXT_BYTES_OF_COST: usize = 16;
-
-impl InterfaceText {
-    fn cost(&self) -> usize {
-        INTERFACE_COST + (self.name.len() + self.description.len()).div_ceil(TEXT_BYTES_OF_COST)
-    }
-}
 
 /// What came of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,13 +81,22 @@ pub(super) struct Outcome {
     pub(super) sampling_changed: bool,
     /// There was no room for it.
     pub(super) refused: bool,
+    /// It told a name, be it known.
+    pub(super) named: bool,
+    /// How many things have another name than before.
+    pub(super) renamed: u32,
+    /// By it the exporter has started anew.
+    pub(super) restarted: bool,
 }
 
 impl Outcome {
-    fn add(&mut self, other: Outcome) {
+    pub(super) fn add(&mut self, other: Outcome) {
         self.changed |= other.changed;
         self.sampling_changed |= other.sampling_changed;
         self.refused |= other.refused;
+        self.named |= other.named;
+        self.renamed += other.renamed;
+        self.restarted |= other.restarted;
     }
 }
 
@@ -97,7 +104,7 @@ impl DomainState {
     /// What it counts against the limit of the table of domains.
     pub(super) fn cost(&self) -> usize {
         let rates = self.rate_count() + self.interface_samplers.len();
-        rates * RATE_COST + self.interfaces.values().map(InterfaceText::cost).sum::<usize>()
+        rates * RATE_COST + self.names_cost()
     }
 
     /// How many rates it has.
@@ -112,27 +119,23 @@ impl DomainState {
 
     /// How many things it has told, beside the time of the start.
     fn len(&self) -> usize {
-        self.rate_count() + self.interface_samplers.len() + self.interfaces.len()
+        self.rate_count() + self.interface_samplers.len() + self.names_len()
     }
 
     /// Takes out what no record could have told: how many things that were.
     pub(super) fn check(&mut self) -> usize {
-        let names = |text: &InterfaceText| {
-            let texts = [&text.name, &text.description];
-            texts.iter().all(|text| text.len() <= MOST_TEXT) && texts.iter().any(|text| !text.is_empty())
-        };
         let before = self.len();
         check(&mut self.samplers, MOST_SAMPLERS, |rate| *rate != 0);
         check(&mut self.interface_rates, MOST_INTERFACES, |rate| *rate != 0);
         self.interface_samplers.remove(&0);
         check(&mut self.interface_samplers, MOST_INTERFACES, |_| true);
         check(&mut self.rates, MOST_PARTS, |rate| *rate != 0);
-        check(&mut self.interfaces, MOST_INTERFACES, names);
+        self.check_names();
         before - self.len()
     }
 
     /// Takes over what a record told, and keeps `cost` what [`DomainState::cost`] gives.
-    fn tell(&mut self, told: &Told<'_>, cost: &mut usize, most_named: usize) -> Outcome {
+    fn tell(&mut self, told: &Told<'_>, cost: &mut usize, room: Room) -> Outcome {
         let mut outcome = match told.change() {
             None => Outcome::default(),
             Some(rate) => match (told.sampler, told.interface) {
@@ -148,38 +151,13 @@ impl DomainState {
             outcome.add(set(&mut self.interface_samplers, MOST_INTERFACES, interface, id, cost));
         }
         if told.boot != 0 && told.boot != self.boot_time {
+            outcome.restarted =
+                self.boot_time != 0 && told.boot > self.boot_time.saturating_add(names::BOOT_SLACK);
             self.boot_time = told.boot;
             (outcome.changed, outcome.sampling_changed) = (true, true);
         }
-        if let Some(interface) = told.interface {
-            outcome.add(self.name(interface, told, cost, most_named));
-        }
+        outcome.add(self.name(told, cost, room));
         outcome
-    }
-
-    fn name(&mut self, interface: u32, told: &Told<'_>, cost: &mut usize, most_named: usize) -> Outcome {
-        let (name, description) = (text(told.name), text(told.description));
-        if name.is_empty() && description.is_empty() {
-            return Outcome::default();
-        }
-        let is_full = self.interfaces.len() >= MOST_INTERFACES || *cost >= most_named;
-        if is_full && !self.interfaces.contains_key(&interface) {
-            return Outcome { refused: true, ..Outcome::default() };
-        }
-        let known = self.interfaces.entry(interface).or_insert_with(|| {
-            *cost += INTERFACE_COST;
-            InterfaceText::default()
-        });
-        let before = known.cost();
-        let mut changed = false;
-        for (known, told) in [(&mut known.name, name), (&mut known.description, description)] {
-            if !told.is_empty() && *known != *told {
-                *known = told.into_owned();
-                changed = true;
-            }
-        }
-        *cost = *cost + known.cost() - before;
-        Outcome { changed, ..Outcome::default() }
     }
 }
 
@@ -203,31 +181,20 @@ fn set<K: Ord, V: PartialEq>(
     let Some(value) = told else {
         let changed = map.remove(&key).is_some();
         *cost = cost.saturating_sub(if changed { RATE_COST } else { 0 });
-        return Outcome { changed, sampling_changed: changed, refused: false };
+        return Outcome { changed, sampling_changed: changed, ..Outcome::default() };
     };
     let is_full = map.len() >= most;
     if let Some(known) = map.get_mut(&key) {
         let changed = *known != value;
         *known = value;
-        return Outcome { changed, sampling_changed: changed, refused: false };
+        return Outcome { changed, sampling_changed: changed, ..Outcome::default() };
     }
     if is_full {
         return Outcome { refused: true, ..Outcome::default() };
     }
     map.insert(key, value);
     *cost += RATE_COST;
-    Outcome { changed: true, sampling_changed: true, refused: false }
-}
-
-/// Text up to its first NUL, cut to [`MOST_TEXT`] bytes.
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    let text = String::from_utf8_lossy(bytes.get(..end.min(MOST_TEXT)).unwrap_or_default());
-    // What is not UTF-8 is replaced by three bytes.
-    match text.len() {
-        ..=MOST_TEXT => text,
-        _ => text.get(..text.floor_char_boundary(MOST_TEXT)).unwrap_or_default().to_owned().into(),
-    }
+    Outcome { changed: true, sampling_changed: true, ..Outcome::default() }
 }
 
 /// What a field of an options record tells.
@@ -248,6 +215,12 @@ enum Role {
     Boot,
     Name,
     Description,
+    Application,
+    ApplicationName,
+    ApplicationDescription,
+    Vrf,
+    VrfName,
+    SamplerName,
 }
 
 impl Role {
@@ -262,7 +235,13 @@ impl Role {
             50 => Role::RandomInterval,
             82 => Role::Name,
             83 => Role::Description,
+            84 | 335 => Role::SamplerName,
+            94 => Role::ApplicationDescription,
+            95 => Role::Application,
+            96 => Role::ApplicationName,
             160 => Role::Boot,
+            234 | 235 => Role::Vrf,
+            236 => Role::VrfName,
             305 => Role::PacketInterval,
             306 => Role::PacketSpace,
             309 => Role::Size,
@@ -275,7 +254,7 @@ impl Role {
         match (is_v9, field.element, Role::of(field)) {
             (true, SCOPE_INTERFACE, _) => Role::Interface,
             // Some exporters of NetFlow v9 put elements where scope types belong.
-            (_, _, role @ (Role::Interface | Role::Sampler)) => role,
+            (_, _, role @ (Role::Interface | Role::Sampler | Role::Application | Role::Vrf)) => role,
             (_, element, _) => Role::Scope(element),
         }
     }
@@ -288,7 +267,10 @@ impl Role {
 
     /// Does a template with this field tell anything, whatever its others are?
     fn tells(self) -> bool {
-        !matches!(self, Role::Other | Role::Scope(_) | Role::Sampler | Role::Interface)
+        !matches!(
+            self,
+            Role::Other | Role::Scope(_) | Role::Sampler | Role::Interface | Role::Application | Role::Vrf
+        )
     }
 }
 
@@ -316,22 +298,22 @@ impl Reader {
         (binds || roles.iter().any(|role| role.tells())).then_some(Reader { roles, is_v9 })
     }
 
-    /// Takes over what the record in `row` tells; keeps `cost` the state's. Interfaces that are not named yet are
-    /// refused a name once it has come to `most_named`.
+    /// Takes over what the record in `row` tells; keeps `cost` the state's. What is not named yet may be
+    /// refused a name: see [`Room`].
     pub(super) fn read(
         &self,
         layout: &Layout,
         mut row: &[u8],
         state: &mut DomainState,
         cost: &mut usize,
-        most_named: usize,
+        room: Room,
     ) -> Outcome {
         let mut told = Told::default();
         for (placed, role) in layout.fields().iter().zip(&self.roles) {
             let Some(value) = take_value(&mut row, placed.field.width) else { break };
             told.take(*role, value, self.is_v9);
         }
-        state.tell(&told, cost, most_named)
+        state.tell(&told, cost, room)
     }
 }
 
@@ -354,6 +336,13 @@ struct Told<'a> {
     boot: u64,
     name: &'a [u8],
     description: &'a [u8],
+    /// As it stands in records; empty if there is none.
+    application: &'a [u8],
+    application_name: &'a [u8],
+    application_description: &'a [u8],
+    vrf: Option<u32>,
+    vrf_name: &'a [u8],
+    sampler_name: &'a [u8],
 }
 
 impl<'a> Told<'a> {
@@ -376,6 +365,15 @@ impl<'a> Told<'a> {
             }
             Role::Name => return take_text(&mut self.name, value),
             Role::Description => return take_text(&mut self.description, value),
+            Role::Application => return take_text(&mut self.application, value),
+            Role::ApplicationName => return take_text(&mut self.application_name, value),
+            Role::ApplicationDescription => return take_text(&mut self.application_description, value),
+            Role::Vrf => {
+                self.vrf = self.vrf.or(number(value).and_then(|number| number.try_into().ok()));
+                return;
+            }
+            Role::VrfName => return take_text(&mut self.vrf_name, value),
+            Role::SamplerName => return take_text(&mut self.sampler_name, value),
             Role::Interval => &mut self.interval,
             Role::RandomInterval => &mut self.random_interval,
             Role::PacketInterval => &mut self.packet_interval,
@@ -469,7 +467,8 @@ mod tests {
 
     fn tell(state: &mut DomainState, (layout, reader): &(Layout, Reader), row: &[u8]) -> Outcome {
         let mut cost = state.cost();
-        let outcome = reader.read(layout, row, state, &mut cost, usize::MAX);
+        let room = Room { most_cost: usize::MAX, now: 1 };
+        let outcome = reader.read(layout, row, state, &mut cost, room);
         assert_eq!(cost, state.cost());
         outcome
     }

@@ -13,7 +13,7 @@
 //! Who keeps the bytes, and where, is not said here.
 
 use super::domain::{DomainKey, Domains};
-use super::options::{DomainState, InterfaceText};
+use super::options::{ApplicationId, DomainState, Text};
 use super::template::{MAX_FIELDS, compile};
 use crate::flow::{Exporter, Field, Layout};
 use crate::proto::{Protocol, RecordKind, state};
@@ -100,10 +100,15 @@ pub(super) fn save(domains: &Domains, key: &DomainKey) -> Option<Saved> {
 }
 
 fn message(templates: Vec<state::Template>, told: &DomainState) -> state::Domain {
-    let interface = |(index, text): (&u32, &InterfaceText)| state::Interface {
+    let interface = |(index, text): (&u32, &Text)| state::Interface {
         index: *index,
-        name: text.name.clone(),
-        description: text.description.clone(),
+        name: text.name.to_string(),
+        description: text.description.to_string(),
+    };
+    let application = |(id, text): (&ApplicationId, &Text)| state::Application {
+        id: id.to_vec().into(),
+        name: text.name.to_string(),
+        description: text.description.to_string(),
     };
     state::Domain {
         templates,
@@ -113,6 +118,10 @@ fn message(templates: Vec<state::Template>, told: &DomainState) -> state::Domain
         rates: told.rates.iter().map(|(scope, rate)| (*scope, *rate)).collect(),
         boot_time: told.boot_time,
         interfaces: told.interfaces.iter().map(interface).collect(),
+        applications: told.applications.iter().map(application).collect(),
+        vrfs: told.vrfs.iter().map(|(id, text)| (*id, text.name.to_string())).collect(),
+        sampler_names: told.sampler_names.iter().map(|(id, text)| (*id, text.name.to_string())).collect(),
+        named_boot: told.named_boot,
     }
 }
 
@@ -150,9 +159,8 @@ pub(super) fn restore(domains: &mut Domains, key: DomainKey, saved: &Saved) -> R
 }
 
 fn told(body: state::Domain) -> DomainState {
-    let interface = |interface: state::Interface| {
-        (interface.index, InterfaceText { name: interface.name, description: interface.description })
-    };
+    let interface = |it: state::Interface| (it.index, Text::kept(&it.name, &it.description));
+    let application = |it: state::Application| (it.id.to_vec().into(), Text::kept(&it.name, &it.description));
     DomainState {
         samplers: body.samplers.into_iter().collect(),
         interface_rates: body.interface_rates.into_iter().collect(),
@@ -160,6 +168,10 @@ fn told(body: state::Domain) -> DomainState {
         rates: body.rates.into_iter().collect(),
         boot_time: body.boot_time,
         interfaces: body.interfaces.into_iter().map(interface).collect(),
+        applications: body.applications.into_iter().map(application).collect(),
+        vrfs: body.vrfs.iter().map(|(id, name)| (*id, Text::kept(name, ""))).collect(),
+        sampler_names: body.sampler_names.iter().map(|(id, name)| (*id, Text::kept(name, ""))).collect(),
+        named_boot: body.named_boot,
     }
 }
 
@@ -226,7 +238,7 @@ mod tests {
         told.interface_rates.insert(7, 500);
         told.interface_samplers.insert(8, u64::MAX);
         told.rates.insert(1 << 60, 1_000);
-        let text = InterfaceText { name: "xe-0/0/1".into(), description: "übers Eck".into() };
+        let text = Text::kept("xe-0/0/1", "übers Eck");
         told.interfaces.insert(7, text);
         domains.restore_state(key(1), told);
         domains

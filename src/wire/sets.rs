@@ -164,7 +164,7 @@ fn read_known(
     }
     if let Some(reader) = template.reader() {
         let (reader, layout) = (Arc::clone(reader), Arc::clone(template.layout()));
-        domains.tell(key, &reader, &layout, rows(&layout, cursor.rest(), ends));
+        notes.has_restarted |= domains.tell(key, run, &reader, &layout, rows(&layout, cursor.rest(), ends));
     }
     Some(result)
 }

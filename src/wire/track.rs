@@ -51,6 +51,9 @@ pub struct Track {
     pub samples_dropped: u64,
     sequence: Sequence,
     uptime: Uptime,
+    starts: Starts,
+    /// The sequence number that came last.
+    last: u32,
 }
 
 impl Track {
@@ -83,6 +86,8 @@ impl Track {
                 _ => Sequence::beside_uptime(),
             },
             uptime: Uptime::default(),
+            starts: Starts::default(),
+            last: 0,
         }
     }
 
@@ -136,6 +141,8 @@ pub(super) struct Notes {
     pub(super) is_part: bool,
     /// Of the last data set, if there was one.
     pub(super) data: Option<DataNotes>,
+    /// An options record told that the exporter has started anew.
+    pub(super) has_restarted: bool,
 }
 
 /// How data records were sampled.
@@ -161,6 +168,39 @@ const UPTIME_SLACK: u32 = 60_000;
 #[derive(Debug)]
 pub(super) struct Tracks(Generations<DomainKey, Track>);
 
+/// What a datagram says of its exporter's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onset {
+    /// It is the first of its sender that was heard: what it says must be held against what is known from before.
+    First,
+    /// The exporter has started anew since the last one.
+    Anew,
+    /// The same as before.
+    Same,
+}
+
+/// Starts in a row, each so soon after the one before, in milliseconds, that are no starts: several exporters that send
+/// as one, or an uptime that is none.
+const MOST_STARTS: u8 = 3;
+const SOON: u64 = 600_000;
+
+/// The starts of an exporter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Starts {
+    in_a_row: u8,
+    last: u64,
+}
+
+impl Starts {
+    /// Takes note of one; says whether it is to be believed.
+    fn believes(&mut self, elapsed: u64) -> bool {
+        let is_soon = self.in_a_row > 0 && elapsed.saturating_sub(self.last) < SOON;
+        self.in_a_row = if is_soon { self.in_a_row.saturating_add(1) } else { 1 };
+        self.last = elapsed;
+        self.in_a_row <= MOST_STARTS
+    }
+}
+
 impl Tracks {
     /// An empty table of at most `cap` senders.
     pub(super) fn new(cap: usize) -> Tracks {
@@ -168,20 +208,31 @@ impl Tracks {
     }
 
     /// Takes note of a datagram that was read, whose header said `run`.
-    pub(super) fn datagram(&mut self, arrival: &Arrival, run: &Run, notes: &Notes, output: &mut impl Output) {
+    pub(super) fn datagram(
+        &mut self,
+        arrival: &Arrival,
+        run: &Run,
+        notes: &Notes,
+        output: &mut impl Output,
+    ) -> Onset {
         let track = self.note(arrival, run, notes);
         let restarted = track.uptime.advance(run, arrival);
+        let last = std::mem::replace(&mut track.last, run.sequence);
         let count = match track.unit {
             Unit::Flows | Unit::Records => (!notes.is_part).then_some(notes.records),
             Unit::Datagrams | Unit::Samples => Some(1),
         };
-        if run.protocol == Protocol::NetflowV1 {
-            return; // It has no sequence number.
-        }
-        if let Some(step) = track.sequence.take(run.sequence, count, restarted) {
+        let mut is_new = restarted;
+        // NetFlow v1 has no sequence number.
+        if run.protocol != Protocol::NetflowV1
+            && let Some(step) = track.sequence.take(run.sequence, count, restarted)
+        {
             track.count(step);
             output.sequence(track.unit, step);
+            // IPFIX has no uptime. A number that goes on far ahead is what an outage leaves.
+            is_new |= step == Step::Reset && run.protocol == Protocol::Ipfix && run.sequence < last;
         }
+        track.start(is_new, arrival)
     }
 
     /// Takes note of a datagram of samples, whose sequence numbers have been counted.
@@ -191,8 +242,9 @@ impl Tracks {
         run: &Run,
         notes: &Notes,
         steps: &SampleSteps,
+        has_restarted: bool,
         output: &mut impl Output,
-    ) {
+    ) -> Onset {
         let track = self.note(arrival, run, notes);
         if let Some(step) = steps.datagram {
             track.count(step);
@@ -204,6 +256,7 @@ impl Tracks {
             track.count_samples(step);
             output.sequence(Unit::Samples, step);
         }
+        track.start(has_restarted, arrival)
     }
 
     fn note(&mut self, arrival: &Arrival, run: &Run, notes: &Notes) -> &mut Track {
@@ -244,6 +297,14 @@ impl Tracks {
 }
 
 impl Track {
+    fn start(&mut self, is_new: bool, arrival: &Arrival) -> Onset {
+        match is_new {
+            true if self.starts.believes(arrival.elapsed) => Onset::Anew,
+            false if self.datagrams == 1 => Onset::First,
+            _ => Onset::Same,
+        }
+    }
+
     fn count(&mut self, step: Step) {
         match step {
             Step::Gap(missing) => self.missing += u64::from(missing),

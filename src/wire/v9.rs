@@ -46,7 +46,8 @@ pub(super) fn datagram(
         sets::end(&result, set.place(), output);
     }
     decoder.domains.settle();
-    decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
+    let start = decoder.tracks.datagram(arrival, &header, &decoder.notes, output);
+    decoder.started(start, &header, output);
     Ok(())
 }
 

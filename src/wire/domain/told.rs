@@ -3,12 +3,23 @@
 
 use super::ports::MOST_PORTS;
 use super::{Books, Domain, DomainKey, Domains, Reading};
-use crate::flow::{Layout, Run};
-use crate::proto::SamplingSource;
-use crate::wire::options::{DomainState, Outcome, Reader};
+use crate::flow::{Exporter, Layout, Run};
+use crate::proto::{BootQuality, SamplingSource};
+use crate::wire::options::{DomainState, Outcome, Reader, Room};
 use crate::wire::sampling::{Basis, ByRecord, NetworkRate, NetworkRates, Shared};
+use std::collections::HashSet;
+
+/// Names that are told again as they are known are told of so often, in milliseconds.
+const NAMED_INTERVAL: u64 = 60_000;
 
 impl Books {
+    /// Other names are known of the domain, or known from later on.
+    pub(super) fn note_named(&mut self, key: DomainKey) {
+        if let Some(named) = &mut self.named {
+            named.insert(key);
+        }
+    }
+
     /// What the domains of the key's address have told.
     pub(in crate::wire) fn shared(&self, key: &DomainKey) -> Option<&Shared> {
         self.addresses.get(&key.exporter.address)?.shared.as_ref()
@@ -61,26 +72,87 @@ impl Domains {
         ByRecord { key, basis, own, books: &self.books, names_samplers }
     }
 
-    /// Takes over what options records of a domain tell.
+    /// Takes over what options records of a domain tell; says whether its exporter has started anew by that.
     pub(in crate::wire) fn tell<'r>(
         &mut self,
         key: &DomainKey,
+        run: &Run,
         reader: &Reader,
         layout: &Layout,
         rows: impl Iterator<Item = &'r [u8]>,
-    ) {
+    ) -> bool {
         // The templates need the other half: over TCP they do not come again.
-        let most_named = self.limits.fields / 2;
-        let Some(domain) = self.map.get_mut(key) else { return };
-        let mut sum =
-            Outcome { sampling_changed: std::mem::take(&mut domain.is_restored), ..Outcome::default() };
+        let room = Room { most_cost: self.limits.fields / 2, now: self.mark() };
+        let was_restored =
+            self.map.get_mut(key).is_some_and(|domain| std::mem::take(&mut domain.is_restored));
+        let mut has_restarted = was_restored && self.heard_again(key, run);
+        let Some(domain) = self.map.get_mut(key) else { return has_restarted };
+        let mut sum = Outcome { sampling_changed: was_restored, ..Outcome::default() };
         for row in rows {
-            let outcome = reader.read(layout, row, &mut domain.state, &mut domain.cost, most_named);
-            sum.changed |= outcome.changed;
-            sum.sampling_changed |= outcome.sampling_changed;
+            let outcome = reader.read(layout, row, &mut domain.state, &mut domain.cost, room);
             self.books.refused += u64::from(outcome.refused);
+            sum.add(outcome);
+        }
+        self.books.renamed += u64::from(sum.renamed);
+        if sum.named && run.boot_quality == BootQuality::Header {
+            domain.state.named_after(run.boot_time);
         }
         self.has_told(key, sum);
+        if sum.restarted {
+            self.restarted(key.exporter);
+            has_restarted = true;
+        }
+        has_restarted
+    }
+
+    /// A number for now, which is never 0.
+    fn mark(&self) -> u64 {
+        self.books.elapsed + 1
+    }
+
+    /// An exporter has started anew: what its numbers stood for they may not stand for any more, unless it has said so
+    /// since.
+    pub(in crate::wire) fn restarted(&mut self, exporter: Exporter) {
+        let now = self.mark();
+        let Domains { map, books, .. } = self;
+        let Some(address) = books.addresses.get(&exporter.address) else { return };
+        let keys: Vec<DomainKey> =
+            address.keys.values().filter(|key| key.exporter == exporter).copied().collect();
+        for key in keys {
+            if let Some(domain) = map.get_mut(&key)
+                && domain.state.restarted(now, &mut domain.cost)
+            {
+                books.weigh(&key, domain);
+                books.note(key);
+                books.note_named(key);
+            }
+        }
+    }
+
+    /// The first datagram of a domain since our start may say when its exporter started: was that between?
+    pub(in crate::wire) fn heard_again(&mut self, key: &DomainKey, run: &Run) -> bool {
+        let says = run.boot_quality == BootQuality::Header;
+        let restarted = says && self.map.get(key).is_some_and(|domain| domain.state.is_before(run.boot_time));
+        if restarted {
+            self.restarted(key.exporter);
+        }
+        restarted
+    }
+
+    /// Notes from now on of which domains other names are known, for [`Domains::take_named`].
+    pub(in crate::wire) fn note_names(&mut self) {
+        self.books.named.get_or_insert_default();
+    }
+
+    /// The domains of which other names are known than when this was last taken, or known from later on; gone ones
+    /// among them.
+    pub(in crate::wire) fn take_named(&mut self) -> HashSet<DomainKey> {
+        self.books.named.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many things have got another name so far.
+    pub fn renamed(&self) -> u64 {
+        self.books.renamed
     }
 
     /// Puts back what a domain told before the last start.
@@ -90,6 +162,7 @@ impl Domains {
         (domain.cost, domain.state, domain.is_restored) = (state.cost(), state, true);
         // It is kept as it is: nothing has changed.
         self.has_told(&key, Outcome { sampling_changed: true, ..Outcome::default() });
+        self.books.note_named(key);
         self.settle();
     }
 
@@ -103,6 +176,11 @@ impl Domains {
         }
         if outcome.changed {
             self.books.note(*key);
+        }
+        let is_due = self.books.elapsed.saturating_sub(domain.named_at) >= NAMED_INTERVAL;
+        if outcome.changed || outcome.named && is_due {
+            domain.named_at = self.books.elapsed;
+            self.books.note_named(*key);
         }
         self.books.weigh(key, domain);
         self.make_room(0);

@@ -44,7 +44,7 @@ mod structures;
 pub use sample::{Record, Records, Sample, Source};
 
 use super::cursor::{Cursor, Short};
-use super::track::{DataNotes, Notes};
+use super::track::{DataNotes, Notes, Onset};
 use super::{Arrival, Decoder, Fault, Output, Place};
 use crate::flow::Run;
 use crate::proto::{Protocol, RecordKind, SamplingSource};
@@ -110,7 +110,10 @@ pub(super) fn datagram(
         output.begun();
         output.fault(Fault::Count, Place { offset: cursor.at(), bytes: cursor.left() });
     }
-    decoder.tracks.samples(arrival, &head.run, &state.notes, state.sequences.steps(), output);
+    let (steps, restarted) = (state.sequences.steps(), state.sequences.has_restarted());
+    if decoder.tracks.samples(arrival, &head.run, &state.notes, steps, restarted, output) == Onset::Anew {
+        output.restarted();
+    }
     Ok(())
 }
 

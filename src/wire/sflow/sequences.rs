@@ -89,6 +89,11 @@ impl Sequences {
         }
     }
 
+    /// By its uptime the agent has started anew since the last datagram.
+    pub(super) fn has_restarted(&self) -> bool {
+        self.has_restarted
+    }
+
     /// What the numbers of the datagram and its samples say.
     pub(super) fn steps(&self) -> &SampleSteps {
         &self.steps
