@@ -35,6 +35,7 @@ fn the_readme_has_every_metric() {
     spool::Metrics::default().register(&mut proxy);
     keeper::Metrics::default().register(&mut proxy);
     uplink::Metrics::default().register(&mut proxy);
+    enrich::Metrics::default().register(&mut proxy);
     enrich::netlink::Metrics::new().register(&mut proxy);
     enrich::snmp::Metrics::default().register(&mut proxy);
     enrich::lookup::Metrics::new().register(&mut proxy);

@@ -1,23 +1,74 @@
-//! All tables, and the view of them that shards have.
+//! All tables of names, as their sources fill them.
 
-use super::lookup::{Databases, Look};
+use super::lookup::Databases;
+use super::metrics::Metrics;
+use super::options::Told;
+use super::restarts::Restarts;
 use super::seen::{Door, Seen};
-use super::table::{Entry, Table};
-use crate::batch::{AddressText, InterfaceText, Names, Sender, SenderText};
+use super::shelf::Shelf;
+use super::table::Table;
+use super::view::View;
+use crate::batch::{Sender, SenderText};
 use crate::flow::Exporter;
-use crate::proto::InterfaceSource;
-use arc_swap::{ArcSwap, Cache};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::lines::limited;
+use crate::proto::{InterfaceSource, Protocol};
+use arc_swap::ArcSwap;
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Tables of one source, replaced as a whole at each change.
-type Shelf<K> = Arc<ArcSwap<HashMap<K, Arc<Table>>>>;
+/// Whom one source has tables of, at the most.
+const MOST_TABLES: usize = 10_000;
+/// Bytes of all tables together, but for the operator's and this host's.
+pub const MOST_BYTES: usize = 64 << 20;
+/// Observation domains of one exporter that have names.
+const MOST_DOMAINS: usize = 64;
 
-/// Whose options data it is.
-pub type Told = (Exporter, u32);
+/// Who tells what interfaces are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The operator.
+    Static,
+    /// The exporter itself.
+    Options,
+    /// The device, asked.
+    Snmp,
+    /// The kernel of this host.
+    Netlink,
+    /// Any of them, before the last start.
+    LastKnown,
+}
+
+impl Source {
+    /// All of them, in the order in which they count.
+    pub const ALL: [Source; 5] =
+        [Source::Static, Source::Options, Source::Snmp, Source::Netlink, Source::LastKnown];
+
+    /// The counter's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Source::Static => "static",
+            Source::Options => "options",
+            Source::Snmp => "snmp",
+            Source::Netlink => "netlink",
+            Source::LastKnown => "last_known",
+        }
+    }
+}
+
+impl From<Source> for InterfaceSource {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Static => Self::Static,
+            Source::Options => Self::Options,
+            Source::Snmp => Self::Snmp,
+            Source::Netlink => Self::Netlink,
+            Source::LastKnown => Self::LastKnown,
+        }
+    }
+}
 
 /// What the kernel of this host says.
 #[derive(Clone, Debug, Default)]
@@ -38,35 +89,57 @@ pub trait Operator: Send + Sync + std::fmt::Debug {
     fn device(&self, sender: &Sender) -> Option<IpAddr>;
 }
 
+/// How asking a device goes that has told nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is being asked for the first time.
+    Waiting,
+    /// It was asked, and has not answered.
+    NoAnswer,
+}
+
+/// What an exporter's domains have told.
+pub(super) type Domains = Arc<[Arc<Told>]>;
+
+/// What all tables count, but for the operator's and this host's.
+#[derive(Debug, Default)]
+struct Account {
+    bytes: usize,
+    /// Tables by source.
+    tables: [usize; Source::ALL.len()],
+    /// Devices that have told what they are called.
+    device_names: usize,
+}
+
 /// See the module. A handle: clones share everything.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Book {
-    operator: Arc<ArcSwap<Option<Arc<dyn Operator>>>>,
-    options: Shelf<Told>,
-    snmp: Shelf<IpAddr>,
+    pub(super) operator: Arc<ArcSwap<Option<Arc<dyn Operator>>>>,
+    pub(super) options: Shelf<Exporter, Domains>,
+    pub(super) snmp: Shelf<IpAddr, Arc<Table>>,
+    pub(super) asked: Shelf<IpAddr, Asked>,
     /// Names that devices give themselves (sysName), by address asked.
-    device_names: Arc<ArcSwap<HashMap<IpAddr, Arc<SenderText>>>>,
-    host: Arc<ArcSwap<Host>>,
-    last_known: Shelf<IpAddr>,
-    databases: Arc<ArcSwap<Databases>>,
-    changing: Arc<Mutex<()>>,
-    door: Door,
+    pub(super) device_names: Shelf<IpAddr, Arc<SenderText>>,
+    pub(super) host: Arc<ArcSwap<Host>>,
+    pub(super) last_known: Shelf<IpAddr, Arc<Table>>,
+    pub(super) restarts: Arc<ArcSwap<Restarts>>,
+    pub(super) databases: Arc<ArcSwap<Databases>>,
+    pub(super) metrics: Metrics,
+    account: Arc<Mutex<Account>>,
+    /// Goes on when what devices have told changes.
+    season: Arc<AtomicU64>,
+    pub(super) door: Door,
 }
 
 impl Book {
     /// An empty one.
     pub fn new() -> Self {
-        Self {
-            operator: Arc::default(),
-            options: Arc::default(),
-            snmp: Arc::default(),
-            device_names: Arc::default(),
-            host: Arc::default(),
-            last_known: Arc::default(),
-            databases: Arc::default(),
-            changing: Arc::default(),
-            door: Door::default(),
-        }
+        Self::default()
+    }
+
+    /// An empty one that counts there.
+    pub fn counting(metrics: Metrics) -> Self {
+        Self { metrics, ..Self::default() }
     }
 
     /// The operator's file is this from now on.
@@ -75,34 +148,100 @@ impl Book {
     }
 
     /// An exporter's domain has told this in options data; `None`: it is forgotten.
-    pub fn set_options(&self, whose: Told, table: Option<Arc<Table>>) {
-        self.change(&self.options, whose, table);
+    pub fn set_options(&self, exporter: Exporter, (protocol, domain): (Protocol, u32), told: Option<Told>) {
+        let mut account = self.account();
+        let old = self.options.get(&exporter);
+        let is_own = |it: &&Arc<Told>| (it.protocol, it.domain) == (protocol, domain);
+        let others = old.iter().flat_map(|old| old.iter()).filter(|it| !is_own(it));
+        let new: Vec<Arc<Told>> =
+            told.map(Arc::new).into_iter().chain(others.cloned()).take(MOST_DOMAINS).collect();
+        let new: Option<Domains> = (!new.is_empty()).then(|| new.into());
+        self.change(&mut account, Source::Options, &self.options, exporter, (old, new), weigh_domains);
+    }
+
+    /// What an exporter has told of itself, domain by domain.
+    pub fn options(&self, exporter: &Exporter) -> Vec<Arc<Told>> {
+        self.options.get(exporter).map(|domains| domains.to_vec()).unwrap_or_default()
     }
 
     /// A device has answered this; `None`: nothing of what it said before holds.
     pub fn set_snmp(&self, device: IpAddr, table: Option<Arc<Table>>) {
-        self.change(&self.snmp, device, table);
+        let mut account = self.account();
+        self.asked_is(device, None);
+        let old = self.snmp.get(&device);
+        if let (Some(old), Some(new)) = (&old, &table) {
+            self.count_renumbered(device, old, new);
+        }
+        let is_news = match (&old, &table) {
+            (Some(old), Some(new)) => !old.says_the_same(new),
+            (old, new) => old.is_some() != new.is_some(),
+        };
+        if table.is_some() {
+            // It says itself what holds.
+            self.take_last_known(&mut account, device);
+        }
+        self.change(&mut account, Source::Snmp, &self.snmp, device, (old, table), weight);
+        if is_news {
+            self.season.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A device is asked no more: what it told is what was known of it last.
+    pub fn retire_snmp(&self, device: IpAddr) {
+        let mut account = self.account();
+        self.asked_is(device, None);
+        let Some(table) = self.snmp.get(&device) else { return };
+        self.change(&mut account, Source::Snmp, &self.snmp, device, (Some(Arc::clone(&table)), None), weight);
+        let old = self.last_known.get(&device);
+        self.change(&mut account, Source::LastKnown, &self.last_known, device, (old, Some(table)), weight);
+    }
+
+    /// How asking a device goes that has told nothing yet.
+    pub fn set_asked(&self, device: IpAddr, asked: Option<Asked>) {
+        let _account = self.account();
+        self.asked_is(device, asked);
+    }
+
+    fn asked_is(&self, device: IpAddr, asked: Option<Asked>) {
+        if self.asked.get(&device) != asked {
+            self.asked.set(device, asked);
+        }
     }
 
     /// What a device calls itself.
     pub fn set_device_name(&self, device: IpAddr, text: Option<Arc<SenderText>>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = HashMap::clone(&self.device_names.load());
-        match text {
-            Some(text) => names.insert(device, text),
-            None => names.remove(&device),
-        };
-        self.device_names.store(Arc::new(names));
+        let mut account = self.account();
+        let old = self.device_names.get(&device);
+        let is_full = old.is_none() && account.device_names >= 2 * MOST_TABLES;
+        if old == text || is_full {
+            return;
+        }
+        account.device_names += usize::from(text.is_some());
+        account.device_names -= usize::from(old.is_some());
+        self.device_names.set(device, text);
+        self.season.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the kernel says.
     pub fn set_host(&self, host: Host) {
-        self.host.store(Arc::new(host));
+        let old = self.host.swap(Arc::new(host));
+        let new = self.host.load();
+        self.metrics.renumbered.inc_by(old.table.renamed(&new.table).count() as u64);
+        let count = |table: &Table| (i64::from(!table.interfaces.is_empty()), table.interfaces.len() as i64);
+        let ((old_tables, old_interfaces), (tables, interfaces)) = (count(&old.table), count(&new.table));
+        self.metrics.add(Source::Netlink, tables - old_tables, interfaces - old_interfaces);
     }
 
     /// What was known of a device before the last start; `None`: it does not hold any more.
     pub fn set_last_known(&self, device: IpAddr, table: Option<Arc<Table>>) {
-        self.change(&self.last_known, device, table);
+        let mut account = self.account();
+        match table {
+            Some(_) => {
+                let old = self.last_known.get(&device);
+                self.change(&mut account, Source::LastKnown, &self.last_known, device, (old, table), weight);
+            }
+            None => self.take_last_known(&mut account, device),
+        }
     }
 
     /// Addresses are looked up in these.
@@ -116,14 +255,109 @@ impl Book {
         self.databases.load_full()
     }
 
-    fn change<K: Clone + Eq + Hash>(&self, shelf: &Shelf<K>, key: K, table: Option<Arc<Table>>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tables = HashMap::clone(&shelf.load());
-        match table {
-            Some(table) => tables.insert(key, table),
-            None => tables.remove(&key),
+    fn take_last_known(&self, account: &mut Account, device: IpAddr) {
+        let old = self.last_known.get(&device);
+        if old.is_some() {
+            self.change(account, Source::LastKnown, &self.last_known, device, (old, None), weight);
+            self.season.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Goes on when what devices have told changes, and with it what [`Book::devices`] gives.
+    pub fn season(&self) -> u64 {
+        self.season.load(Ordering::Relaxed)
+    }
+
+    /// What is known of devices that were asked, now or before the last start, in no order.
+    pub fn devices(&self) -> Vec<(IpAddr, Arc<SenderText>, Arc<Table>)> {
+        let restarts = self.restarts.load();
+        let holds = |(device, table): &(IpAddr, Arc<Table>)| table.told >= restarts.of_device(device);
+        let tables = self.last_known.all().into_iter().chain(self.snmp.all());
+        let named = |(device, table): (IpAddr, Arc<Table>)| {
+            (device, self.device_names.get(&device).unwrap_or_default(), table)
         };
-        shelf.store(Arc::new(tables));
+        tables.filter(holds).map(named).collect()
+    }
+
+    /// These have started anew, now: what was told of them before is used no more. False if somebody else is changing
+    /// the book: to be tried again.
+    pub(super) fn restarted(&self, exporters: &[(Exporter, IpAddr)], now: u64) -> bool {
+        let mut account = match self.account.try_lock() {
+            Ok(account) => account,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        self.restarts.store(Arc::new(self.restarts.load().with(exporters, now)));
+        self.metrics.restarts.inc_by(exporters.len() as u64);
+        for (exporter, device) in exporters {
+            limited!(info, address = %exporter.address, port = exporter.port,
+                "An exporter has started anew: names that it told before are used no more");
+            self.take_last_known(&mut account, *device);
+            // The shard hands over what was told since.
+            let old = self.options.get(exporter);
+            self.change(&mut account, Source::Options, &self.options, *exporter, (old, None), weigh_domains);
+        }
+        true
+    }
+
+    /// Things that exporters have given another name.
+    pub fn count_renamed(&self, things: u64) {
+        self.metrics.renumbered.inc_by(things);
+    }
+
+    fn count_renumbered(&self, device: IpAddr, old: &Table, new: &Table) {
+        let mut renamed = old.renamed(new);
+        let Some((index, before, now)) = renamed.next() else { return };
+        let more = renamed.count();
+        self.metrics.renumbered.inc_by(1 + more as u64);
+        limited!(info, %device, index, before = &*before.name, now = &*now.name, more,
+            "An interface has another name than before");
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces `old` by `new`. What there is no room for is left out, and counted; what it was to replace goes, too,
+    /// for it does not hold any more.
+    fn change<K: Clone + Eq + Hash, V: Clone>(
+        &self,
+        account: &mut Account,
+        source: Source,
+        shelf: &Shelf<K, V>,
+        key: K,
+        (old, new): (Option<V>, Option<V>),
+        weigh: impl Fn(&V) -> Weight,
+    ) {
+        let before = old.as_ref().map_or(Weight::default(), &weigh);
+        let Some(tables) = account.tables.get_mut(source as usize) else { return };
+        let others = *tables - usize::from(old.is_some());
+        let is_room = |weight: &Weight| {
+            others < MOST_TABLES && account.bytes - before.bytes + weight.bytes <= MOST_BYTES
+        };
+        let weighed = new.map(|new| (weigh(&new), new));
+        let is_refused = weighed.as_ref().is_some_and(|(weight, _)| !is_room(weight));
+        if is_refused {
+            self.metrics.refused.inc();
+            limited!(
+                warn,
+                source = source.label(),
+                "There is no room for the interfaces of another exporter"
+            );
+        }
+        let (after, new) = match weighed.filter(|_| !is_refused) {
+            Some((weight, new)) => (weight, Some(new)),
+            None => (Weight::default(), None),
+        };
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        *tables = others + usize::from(new.is_some());
+        account.bytes = account.bytes - before.bytes + after.bytes;
+        self.metrics.bytes.set(account.bytes as i64);
+        let count = i64::from(new.is_some()) - i64::from(old.is_some());
+        self.metrics.add(source, count, after.interfaces as i64 - before.interfaces as i64);
+        shelf.set(key, new);
     }
 
     /// From now on devices that are seen are kept for [`Book::seen`].
@@ -142,160 +376,27 @@ impl Book {
         self.door.left_out()
     }
 
-    /// A view for one shard.
+    /// A view for one shard, which counts what it finds and what it does not.
     pub fn view(&self) -> View {
-        View {
-            operator: Cache::new(Arc::clone(&self.operator)),
-            options: Cache::new(Arc::clone(&self.options)),
-            snmp: Cache::new(Arc::clone(&self.snmp)),
-            device_names: Cache::new(Arc::clone(&self.device_names)),
-            host: Cache::new(Arc::clone(&self.host)),
-            last_known: Cache::new(Arc::clone(&self.last_known)),
-            look: Look::new(&self.databases),
-            seen: Vec::new(),
-            door: self.door.clone(),
-        }
+        View::new(self)
     }
 }
 
-impl Default for Book {
-    fn default() -> Self {
-        Self::new()
-    }
+/// What something counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weight {
+    bytes: usize,
+    interfaces: usize,
 }
 
-type Shown<T> = Cache<Arc<ArcSwap<T>>, Arc<T>>;
-
-/// The tables as one shard sees them.
-#[derive(Debug)]
-pub struct View {
-    operator: Shown<Option<Arc<dyn Operator>>>,
-    options: Shown<HashMap<Told, Arc<Table>>>,
-    snmp: Shown<HashMap<IpAddr, Arc<Table>>>,
-    device_names: Shown<HashMap<IpAddr, Arc<SenderText>>>,
-    host: Shown<Host>,
-    last_known: Shown<HashMap<IpAddr, Arc<Table>>>,
-    look: Look,
-    /// Not yet handed over.
-    seen: Vec<Seen>,
-    door: Door,
+fn weigh_domains(domains: &Domains) -> Weight {
+    let interfaces = |it: &Arc<Told>| it.interfaces.interfaces.len() + it.kept.interfaces.len();
+    let bytes = domains.iter().map(|it| it.bytes()).sum();
+    Weight { bytes, interfaces: domains.iter().map(interfaces).sum() }
 }
 
-/// Devices seen that are kept by a shard until they can be handed over.
-const MOST_SEEN: usize = 4_096;
-
-impl View {
-    /// A sender has sent. What this tells waits until it is handed over.
-    pub fn saw(&mut self, sender: &Sender, restarted: bool) {
-        if self.seen.len() < MOST_SEEN || restarted {
-            let device = self.device(sender);
-            self.seen.push(Seen { device, restarted });
-        }
-    }
-
-    /// Hands over who was seen; what cannot be just now, the next time.
-    pub fn hand_over(&mut self) {
-        if !self.seen.is_empty() {
-            self.door.put(&mut self.seen);
-        }
-    }
-
-    /// The device behind a sender: whom the operator says, else the sFlow agent, else the source address.
-    pub fn device(&mut self, sender: &Sender) -> IpAddr {
-        let named = self.operator.load().as_ref().as_ref().and_then(|operator| operator.device(sender));
-        named.or(agent(sender)).unwrap_or(sender.exporter.address)
-    }
-
-    /// The tables that may know a sender's interfaces, in their order.
-    fn tables(&mut self, sender: &Sender) -> Tables {
-        let device = self.device(sender);
-        let address = sender.exporter.address;
-        let operator = self.operator.load().as_ref().as_ref();
-        let host = self.host.load();
-        let is_here = address.is_loopback() || host.addresses.contains(&address);
-        [
-            (InterfaceSource::Static, operator.and_then(|operator| operator.table(sender)).cloned()),
-            (InterfaceSource::Options, self.options.load().get(&(sender.exporter, sender.domain)).cloned()),
-            (InterfaceSource::Snmp, self.snmp.load().get(&device).cloned()),
-            (InterfaceSource::Netlink, is_here.then(|| Arc::clone(&host.table))),
-            (InterfaceSource::LastKnown, self.last_known.load().get(&device).cloned()),
-        ]
-    }
-
-    /// All that is known of a sender's interfaces, by their numbers.
-    pub fn interfaces(&mut self, sender: &Sender) -> Vec<(u32, InterfaceText)> {
-        let tables = self.tables(sender);
-        let known = tables.iter().filter_map(|(_, table)| table.as_ref());
-        let indexes: BTreeSet<u32> = known.flat_map(|table| table.interfaces.keys().copied()).collect();
-        indexes.into_iter().filter_map(|index| Some((index, found(&tables, index)?))).collect()
-    }
-}
-
-impl Names for View {
-    fn sender(&mut self, sender: &Sender) -> Option<Arc<SenderText>> {
-        let said = self.operator.load().as_ref().as_ref().and_then(|operator| operator.sender(sender));
-        if said.as_ref().is_some_and(|said| !said.name.is_empty()) {
-            return said;
-        }
-        let device = self.device(sender);
-        let own = self.device_names.load().get(&device).cloned();
-        match (said, own) {
-            (Some(said), Some(own)) => {
-                Some(Arc::new(SenderText { name: own.name.clone(), ..SenderText::clone(&said) }))
-            }
-            (said, own) => said.or(own),
-        }
-    }
-
-    fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
-        found(&self.tables(sender), index)
-    }
-
-    fn has_addresses(&self) -> bool {
-        self.look.is_on()
-    }
-
-    fn address(&mut self, address: IpAddr) -> Option<AddressText> {
-        self.look.up(address)
-    }
-}
-
-/// The agent that a sender names, where that can be another than whom its datagrams come from: not one that has no
-/// address, or that of every host.
-pub(super) fn agent(sender: &Sender) -> Option<IpAddr> {
-    let agent = sender.agent?.to_canonical();
-    let source = sender.exporter.address.to_canonical();
-    let says_something = !agent.is_unspecified() && (!agent.is_loopback() || source.is_loopback());
-    (says_something && agent != source).then_some(agent)
-}
-
-/// What each source knows of one sender, in the order in which they count.
-type Tables = [(InterfaceSource, Option<Arc<Table>>); 5];
-
-/// An interface as the first table says that has its name; description and speed may be of others.
-fn found(tables: &Tables, index: u32) -> Option<InterfaceText> {
-    let mut text = Entry::default();
-    let mut named = None;
-    for (source, table) in tables {
-        let Some((table, entry)) =
-            table.as_ref().and_then(|table| Some((table, table.interfaces.get(&index)?)))
-        else {
-            continue;
-        };
-        if named.is_none() && !entry.name.is_empty() {
-            let told = if entry.told == 0 { table.told } else { entry.told };
-            named = Some((*source, told));
-        }
-        text.fill(entry);
-    }
-    let (source, told) = named?;
-    let Entry { name, description, speed, .. } = text;
-    Some(InterfaceText { name, description, speed, source, age: seconds_since(told) })
-}
-
-fn seconds_since(told: u64) -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    u32::try_from(now.saturating_sub(told) / 1000).unwrap_or(u32::MAX)
+fn weight(table: &Arc<Table>) -> Weight {
+    Weight { bytes: table.bytes(), interfaces: table.interfaces.len() }
 }
 
 #[cfg(test)]

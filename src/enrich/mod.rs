@@ -9,7 +9,8 @@
 //! ```
 //!
 //! For one exporter the first of static, options, SNMP, netlink, last known that has a name for the number gives it; fields
-//! that it leaves empty come from those after it.
+//! that it leaves empty come from others that do not call it otherwise. What was told before an exporter has started anew
+//! is not used after that.
 //!
 //! | if | then |
 //! |---|---|
@@ -18,14 +19,23 @@
 //! | nobody has a name | the batch carries none; counted by reason |
 
 pub mod book;
+pub mod last_known;
 pub mod lookup;
+mod metrics;
 pub mod netlink;
+pub mod options;
+mod restarts;
 mod seen;
+mod shelf;
 pub mod snmp;
 pub mod static_file;
 pub mod table;
+mod view;
 
-pub use book::{Book, View};
+pub use book::Book;
+pub use last_known::LastKnown;
+pub use metrics::{Metrics, Missing};
 pub use seen::Seen;
 pub use static_file::StaticFile;
 pub use table::{Entry, Table};
+pub use view::View;

@@ -10,7 +10,7 @@ use super::status::Counters;
 use crate::config::{self, Faults};
 use crate::enrich::book::Operator;
 use crate::enrich::lookup::{self, Databases};
-use crate::enrich::{Book, StaticFile, netlink, snmp};
+use crate::enrich::{Book, LastKnown, StaticFile, netlink, snmp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +39,15 @@ pub(super) async fn start(
     counters: &Counters,
     stop: &CancellationToken,
 ) -> Result<(Sources, Live), StartError> {
-    let mut sources =
-        Sources { book: Book::new(), tasks: JoinSet::new(), names: HashMap::new(), stop: stop.clone() };
+    let mut sources = Sources {
+        book: Book::counting(counters.names.clone()),
+        tasks: JoinSet::new(),
+        names: HashMap::new(),
+        stop: stop.clone(),
+    };
     sources.book.set_operator(operator(&config.enrich).map_err(StartError::StaticFile)?);
+    let last_known = LastKnown::read(&config.state_dir(), sources.book.clone());
+    sources.add("last known", last_known.run(stop.clone()));
     let (netlink, is_on) = watch::channel(config.enrich.netlink);
     let host = netlink::Watch::start(sources.book.clone(), counters.netlink.clone(), is_on).await;
     sources.add("netlink", host.run(stop.clone()));

@@ -3,7 +3,7 @@
 use super::{exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
-use crate::enrich::{Book, lookup, netlink, snmp};
+use crate::enrich::{self, Book, lookup, netlink, snmp};
 use crate::ingest;
 use crate::keeper;
 use crate::metrics::{self, Ingest};
@@ -27,6 +27,7 @@ pub(super) struct Counters {
     pub(super) spool: spool::Metrics,
     pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
+    pub(super) names: enrich::Metrics,
     pub(super) netlink: netlink::Metrics,
     pub(super) snmp: snmp::Metrics,
     /// How asking devices goes, each by itself.
@@ -43,6 +44,7 @@ impl Counters {
         self.spool.register(&mut registry);
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
+        self.names.register(&mut registry);
         self.netlink.register(&mut registry);
         self.snmp.register(&mut registry);
         self.lookup.register(&mut registry);

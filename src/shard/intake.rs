@@ -263,6 +263,11 @@ impl Intake {
         self.guarded(None, |intake| decoder.tick(now.elapsed_ms, intake));
     }
 
+    /// Lets go of names that have been replaced; to be called about every second.
+    pub(super) fn refresh_names(&mut self) {
+        self.names.refresh();
+    }
+
     /// Gives up what the decoder holds.
     pub(super) fn end(&mut self, decoder: &mut Decoder) {
         self.guarded(None, |intake| decoder.end(intake));

@@ -14,6 +14,7 @@ pub mod facts;
 mod intake;
 mod keeping;
 mod moment;
+mod naming;
 mod own;
 mod senders;
 mod tcp;
@@ -223,6 +224,7 @@ impl<S: Source> Shard<S> {
         self.published = now;
         let metrics = &self.context.metrics;
         self.source.tick(&self.clock, &mut self.intake, metrics);
+        self.intake.refresh_names();
         self.intake.flush_counts();
         let (state, exporters) = (self.source.state(), self.intake.senders().len());
         metrics.templates_evicted.inc_by(state.evicted - self.shown.evicted);

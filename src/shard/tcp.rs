@@ -5,6 +5,7 @@
 //! each template once, so no connection may push out another's either: each has its own, smaller limits.
 
 use super::intake::Intake;
+use super::naming::Naming;
 use super::{Clock, Context, Source, State};
 use crate::ingest::Datagram;
 use crate::ingest::tcp::{Content, Delivery, Inbox, Received, SessionId};
@@ -34,6 +35,7 @@ pub(super) struct Tcp {
     inbox: Inbox,
     settings: wire::Settings,
     decoders: HashMap<SessionId, Decoder>,
+    naming: Naming,
     /// What came while it waited.
     next: Option<Delivery>,
     is_over: bool,
@@ -49,7 +51,16 @@ impl Tcp {
         // RFC 7011 8.1: withdrawals are for transports that keep what is sent in order.
         settings.obey_withdrawals = true;
         settings.limits = LIMITS;
-        Tcp { inbox, settings, decoders: HashMap::new(), next: None, is_over: false, evicted: 0, refused: 0 }
+        Tcp {
+            inbox,
+            settings,
+            decoders: HashMap::new(),
+            naming: Naming::new(context.names.clone()),
+            next: None,
+            is_over: false,
+            evicted: 0,
+            refused: 0,
+        }
     }
 
     fn keep(&mut self, received: Received) {
@@ -66,7 +77,11 @@ impl Tcp {
         match content {
             Content::Messages(messages) => {
                 let settings = self.settings.clone();
-                let decoder = self.decoders.entry(session).or_insert_with(|| Decoder::new(settings));
+                let decoder = self.decoders.entry(session).or_insert_with(|| {
+                    let mut decoder = Decoder::new(settings);
+                    decoder.note_names();
+                    decoder
+                });
                 for bytes in messages.iter() {
                     let message = Datagram { exporter, bytes, truncated: false };
                     intake.message(&message, now, decoder);
@@ -75,14 +90,16 @@ impl Tcp {
             Content::Broken { fault, start } => intake.unreadable(exporter, fault, &start, now),
             Content::End(_place) => {
                 if let Some(decoder) = self.decoders.remove(&session) {
-                    self.forget(decoder, intake);
+                    self.forget(decoder, clock, intake);
                 }
                 intake.senders().closed(exporter, now);
             }
         }
     }
 
-    fn forget(&mut self, mut decoder: Decoder, intake: &mut Intake) {
+    fn forget(&mut self, mut decoder: Decoder, clock: &Clock, intake: &mut Intake) {
+        self.naming.hand_over_all(&mut decoder, clock.now());
+        self.naming.ended(&decoder, clock.now());
         intake.end(&mut decoder);
         self.evicted += decoder.domains().evicted();
         self.refused += decoder.domains().refused();
@@ -122,13 +139,17 @@ impl Source for Tcp {
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, _metrics: &Ingest) {
         for decoder in self.decoders.values_mut() {
             intake.tick(decoder, clock.now());
+            self.naming.hand_over_all(decoder, clock.now());
         }
+        let decoders = &self.decoders;
+        let knows = |key: &_| decoders.values().any(|decoder| decoder.domains().knows(key));
+        self.naming.forget(clock.now(), knows);
     }
 
     /// Door and connections are gone: each has told its end.
-    fn end(&mut self, _clock: &Clock, intake: &mut Intake) {
+    fn end(&mut self, clock: &Clock, intake: &mut Intake) {
         for (_, decoder) in std::mem::take(&mut self.decoders) {
-            self.forget(decoder, intake);
+            self.forget(decoder, clock, intake);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::intake::Intake;
 use super::keeping::{self, Keeping};
 use super::moment::Moment;
+use super::naming::Naming;
 use super::{Clock, Context, Source, State};
 use crate::ingest::{BATCH, Receiver, Sockets, Use};
 use crate::keeper::{Row, Sender};
@@ -21,18 +22,25 @@ pub(super) struct Udp {
     receiver: Receiver,
     decoder: Decoder,
     keeping: Keeping,
+    naming: Naming,
     stop: Arc<AtomicBool>,
 }
 
 impl Udp {
     pub(super) fn new(sockets: Sockets, context: &Context, keeper: Sender, kept: &[Row]) -> Udp {
         let mut decoder = Decoder::new(context.wire.clone());
+        decoder.note_names();
         let keeping = keeping::restore(&mut decoder, kept, keeper, &context.metrics);
+        // What was kept is known before the first record comes.
+        let mut naming = Naming::new(context.names.clone());
+        let start = Moment { unix_ms: super::unix_ms(), elapsed_ms: 0 };
+        naming.hand_over_all(&mut decoder, start);
         Udp {
             rest: sockets.rest(),
             receiver: Receiver::new(),
             decoder,
             keeping,
+            naming,
             stop: Arc::clone(&context.stop),
             sockets,
         }
@@ -91,6 +99,7 @@ impl Source for Udp {
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, metrics: &Ingest) {
         intake.tick(&mut self.decoder, clock.now());
         self.keeping.hand_over(&mut self.decoder);
+        self.naming.hand_over(&mut self.decoder, clock.now());
         for listener in &mut self.sockets.listeners {
             let dropped = listener.newly_dropped();
             if dropped > 0 {

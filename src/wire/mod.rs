@@ -358,6 +358,11 @@ impl Decoder {
         self.domains.note_names();
     }
 
+    /// How many things have got another name since the last call.
+    pub fn take_renamed(&mut self) -> u64 {
+        self.domains.take_renamed()
+    }
+
     /// The domains of which other names are known than at the last call, or known from later on; those that were
     /// forgotten among them.
     pub fn take_named(&mut self) -> HashSet<DomainKey> {

@@ -496,15 +496,43 @@ mod tests {
     }
 
     #[test]
+    fn applications_vrfs_and_samplers_have_names() {
+        let mut state = DomainState::default();
+        let applications = reader(true, 1, &[(1, 4), (95, 4), (96, 6), (94, 8)]);
+        assert!(tell(&mut state, &applications, b"\0\0\0\0\x01\0\0\x08egp\0\0\0exterior").changed);
+        let vrfs = reader(false, 1, &[(234, 4), (236, 8), (234, 4), (235, 4)]);
+        assert!(tell(&mut state, &vrfs, b"\x60\0\0\x01default\0\x60\0\0\x01\x60\0\0\x01").changed);
+        let samplers = reader(false, 1, &[(302, 4), (84, 8), (310, 4), (309, 4)]);
+        assert!(tell(&mut state, &samplers, b"\0\0\0\x07sampler \0\0\0\x0a\0\0\0\x01").changed);
+        let id: ApplicationId = [1, 0, 0, 8].into();
+        assert_eq!(state.applications[&id], Text::kept("egp", "exterior"));
+        assert_eq!(state.vrfs[&0x6000_0001], Text::kept("default", ""));
+        assert_eq!((&state.sampler_names[&7], state.samplers[&7]), (&Text::kept("sampler", ""), 10));
+        assert_eq!(state.check(), 0);
+    }
+
+    #[test]
+    fn another_name_takes_the_description_with_it() {
+        let mut state = DomainState::default();
+        let both = reader(false, 1, &[(10, 1), (82, 4), (83, 6)]);
+        let name = reader(false, 1, &[(10, 1), (82, 4)]);
+        tell(&mut state, &both, b"\x01eth0uplink");
+        assert_eq!(tell(&mut state, &name, b"\x01eth0").renamed, 0);
+        assert_eq!(names(&state), [(1, "eth0", "uplink")]);
+        assert_eq!(tell(&mut state, &name, b"\x01eth9").renamed, 1);
+        assert_eq!(names(&state), [(1, "eth9", "")]);
+    }
+
+    #[test]
     fn long_text_is_cut_and_wrong_text_is_marked() {
         let mut state = DomainState::default();
         let of = reader(false, 1, &[(10, 1), (82, 600)]);
         let row = [&[1][..], "é".repeat(300).as_bytes()].concat();
         assert!(tell(&mut state, &of, &row).changed);
         assert!(!tell(&mut state, &of, &row).changed);
-        assert_eq!(state.interfaces[&1].name, "é".repeat(128));
+        assert_eq!(*state.interfaces[&1].name, "é".repeat(128));
         assert!(tell(&mut state, &of, &[[2].as_slice(), &[0xff; 600]].concat()).changed);
-        assert!(state.interfaces[&2].name.len() <= MOST_TEXT);
+        assert!(state.interfaces[&2].name.len() <= names::MOST_TEXT);
         assert!(state.interfaces[&2].name.starts_with('\u{fffd}'));
     }
 
@@ -523,7 +551,8 @@ mod tests {
                 (&parts, [id, id].concat()),
             ];
             for (place, ((layout, reader), row)) in rows.iter().enumerate() {
-                let outcome = reader.read(layout, row, &mut state, &mut cost, usize::MAX);
+                let room = Room { most_cost: usize::MAX, now: 1 };
+                let outcome = reader.read(layout, row, &mut state, &mut cost, room);
                 refused[place] += usize::from(outcome.refused);
             }
         }
@@ -555,7 +584,7 @@ mod tests {
         fn any_record_is_taken(
             is_v9: bool,
             scope in 0usize..3,
-            fields in prop::collection::vec((prop::sample::select(vec![1u16, 2, 10, 34, 48, 50, 82, 83, 144, 160, 305, 306, 309, 310]),
+            fields in prop::collection::vec((prop::sample::select(vec![1u16, 2, 10, 34, 48, 50, 82, 83, 84, 94, 95, 96, 144, 160, 234, 236, 305, 306, 309, 310]),
                 prop_oneof![0u16..20, Just(Field::VARIABLE)]), 1..8),
             row: Vec<u8>,
         ) {

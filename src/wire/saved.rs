@@ -240,6 +240,10 @@ mod tests {
         told.rates.insert(1 << 60, 1_000);
         let text = Text::kept("xe-0/0/1", "übers Eck");
         told.interfaces.insert(7, text);
+        told.applications.insert([13, 0, 0, 80].into(), Text::kept("http", "Hypertext"));
+        told.vrfs.insert(0x6000_0001, Text::kept("blue", ""));
+        told.sampler_names.insert(3, Text::kept("every tenth", ""));
+        told.named_boot = 1_690_000_000_000;
         domains.restore_state(key(1), told);
         domains
     }

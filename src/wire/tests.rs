@@ -601,3 +601,90 @@ fn the_runs_say_where_their_times_and_rates_come_from() {
     assert_eq!((run.boot_time, run.boot_quality), (1_699_960_189_500, BootQuality::Header));
     assert_eq!((run.sampling_rate, run.sampling_source), (100, SamplingSource::Header));
 }
+
+/// v9 datagrams of one exporter, whose uptime the test says: an options template of names by interface, or names.
+mod restarts {
+    use super::*;
+
+    #[derive(Default)]
+    struct Starts(u32);
+
+    impl Output for Starts {
+        fn records(&mut self, _: &Run, _: &Template, _: &[u8], _: &[u32], _: u32) {}
+        fn fault(&mut self, fault: Fault, _: Place) {
+            panic!("{fault}");
+        }
+        fn set(&mut self) {}
+        fn restarted(&mut self) {
+            self.0 += 1;
+        }
+    }
+
+    const TEMPLATE: [u8; 24] = [0, 1, 0, 24, 1, 1, 0, 4, 0, 8, 0, 2, 0, 4, 0, 82, 0, 4, 0, 83, 0, 4, 0, 0];
+
+    fn name(index: u8, name: &[u8; 4]) -> Vec<u8> {
+        [&[1, 1, 0, 16, 0, 0, 0, index][..], name, b"\0\0\0\0"].concat()
+    }
+
+    struct Bench {
+        decoder: Decoder,
+        sequence: u32,
+    }
+
+    impl Bench {
+        /// Sends sets at `elapsed`, from an exporter that is up for `uptime`; how often it started anew.
+        fn send(&mut self, elapsed: u64, uptime: u32, sets: &[u8]) -> u32 {
+            let now = 1_700_000_000 + (elapsed / 1000) as u32;
+            self.sequence += 1;
+            let numbers = [uptime, now, self.sequence, 7].map(u32::to_be_bytes).concat();
+            let bytes = [&[0, 9, 0, 1][..], &numbers, sets].concat();
+            let exporter = crate::flow::Exporter { address: [192, 0, 2, 1].into(), port: 1 };
+            let arrival = Arrival { exporter, received: 1_700_000_000_000 + elapsed, elapsed, number: 0 };
+            let mut starts = Starts::default();
+            self.decoder.datagram(&arrival, &bytes, &mut starts).unwrap();
+            starts.0
+        }
+
+        fn key(&self) -> DomainKey {
+            *self.decoder.domains().keys().next().unwrap()
+        }
+
+        fn names(&self) -> Vec<(u32, String)> {
+            let state = self.decoder.state(&self.key()).unwrap();
+            state.interfaces.iter().map(|(index, text)| (*index, text.name.to_string())).collect()
+        }
+    }
+
+    #[test]
+    fn names_told_before_a_start_go_and_those_told_with_it_stay() {
+        let mut bench = Bench { decoder: Decoder::new(Settings::default()), sequence: 0 };
+        bench.decoder.note_names();
+        bench.send(0, 9_000_000, &[&TEMPLATE[..], &name(1, b"eth1"), &name(2, b"eth2")].concat());
+        assert_eq!(bench.send(1_000, 9_001_000, &[]), 0);
+        assert_eq!(bench.decoder.take_named().len(), 1);
+        assert_eq!(bench.send(100_000, 5_000, &name(1, b"new1")), 1);
+        assert_eq!(bench.names(), [(1, "new1".to_owned())]);
+        assert_eq!(bench.decoder.take_named().len(), 1);
+        // An uptime that is none says nothing of starts after a while.
+        for step in 0..20_u32 {
+            bench.send(101_000 + 1_000 * u64::from(step), step * 500_000, &[]);
+        }
+        bench.send(130_000, 0, &name(2, b"new2"));
+        assert_eq!(bench.send(131_000, 80_000_000, &[]), 0);
+        assert_eq!(bench.names(), [(2, "new2".to_owned())]);
+    }
+
+    #[test]
+    fn a_start_while_the_proxy_was_away_is_seen_by_what_the_header_says() {
+        for (uptime, is_anew) in [(9_600_000, false), (60_000, true)] {
+            let mut bench = Bench { decoder: Decoder::new(Settings::default()), sequence: 0 };
+            bench.send(0, 9_000_000, &[&TEMPLATE[..], &name(1, b"eth1"), &name(2, b"eth2")].concat());
+            let saved = bench.decoder.saved(&bench.key()).unwrap();
+            let mut again = Bench { decoder: Decoder::new(Settings::default()), sequence: 100 };
+            again.decoder.restore(bench.key(), &saved);
+            assert_eq!(again.names().len(), 2);
+            assert_eq!(again.send(600_000, uptime, &name(1, b"eth1")) == 1, is_anew);
+            assert_eq!(again.names().len(), if is_anew { 1 } else { 2 });
+        }
+    }
+}

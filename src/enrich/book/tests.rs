@@ -1,13 +1,29 @@
 //! Who is believed about what: the order of sources, and the device that is asked.
 
 use super::*;
-use crate::enrich::StaticFile;
+use crate::batch::{InterfaceText, Names};
+use crate::enrich::{Entry, StaticFile};
+use std::collections::BTreeMap;
 
 fn table(interfaces: &[(u32, &str, &str, u64)]) -> Arc<Table> {
     let entry = |&(index, name, description, speed): &(u32, &str, &str, u64)| {
         (index, Entry { name: name.into(), description: description.into(), speed, told: 0 })
     };
     Arc::new(Table { interfaces: interfaces.iter().map(entry).collect(), told: 1_000 })
+}
+
+const DOMAIN: (Protocol, u32) = (Protocol::Ipfix, 7);
+
+fn options(interfaces: &[(u32, &str, &str, u64)]) -> Told {
+    Told {
+        protocol: DOMAIN.0,
+        domain: DOMAIN.1,
+        interfaces: table(interfaces),
+        kept: Arc::default(),
+        applications: BTreeMap::new(),
+        vrfs: BTreeMap::new(),
+        samplers: BTreeMap::new(),
+    }
 }
 
 fn sender(address: &str, agent: Option<&str>) -> Sender {
@@ -46,24 +62,25 @@ fn the_first_source_with_a_name_gives_it_and_gaps_are_filled_in_the_same_order()
     let mut view = book.view();
     let here = sender("127.0.0.1", None);
     assert_eq!(told(&mut view, &here), []);
-    book.set_last_known(here.exporter.address, Some(table(&[(1, "l1", "last", 1), (6, "l6", "", 0)])));
-    book.set_host(Host { table: table(&[(1, "n1", "", 0), (5, "n5", "", 0)]), addresses: HashSet::new() });
-    assert_eq!(told(&mut view, &here)[0], row(1, "n1", "last", 1, Netlink));
-    book.set_snmp(here.exporter.address, Some(table(&[(1, "s1", "snmp", 2), (4, "s4", "", 0)])));
-    assert_eq!(told(&mut view, &here)[0], row(1, "s1", "snmp", 2, Snmp));
-    book.set_options((here.exporter, 7), Some(table(&[(1, "o1", "", 0), (3, "o3", "", 0)])));
-    assert_eq!(told(&mut view, &here)[0], row(1, "o1", "snmp", 2, Options));
+    book.set_last_known(here.exporter.address, Some(table(&[(1, "e1", "last", 1), (6, "l6", "", 0)])));
+    book.set_host(Host { table: table(&[(1, "e1", "", 0), (5, "n5", "", 0)]), addresses: HashSet::new() });
+    assert_eq!(told(&mut view, &here)[0], row(1, "e1", "last", 1, Netlink));
+    assert_eq!(told(&mut view, &here)[2], row(6, "l6", "", 0, LastKnown));
+    // A device that answers says itself what holds: what was known of it before goes.
+    book.set_snmp(here.exporter.address, Some(table(&[(1, "e1", "snmp", 2), (4, "s4", "", 0)])));
+    assert_eq!(told(&mut view, &here)[0], row(1, "e1", "snmp", 2, Snmp));
+    book.set_options(here.exporter, DOMAIN, Some(options(&[(1, "e1", "", 0), (3, "o3", "", 0)])));
+    assert_eq!(told(&mut view, &here)[0], row(1, "e1", "snmp", 2, Options));
     book.set_operator(operator(
         "[[exporter]]\naddress = '127.0.0.1'\ninterfaces.1.description = 'said'\ninterfaces.2.name = 'a2'\n\
          interfaces.9.speed = 5",
     ));
     let expected = [
-        row(1, "o1", "said", 2, Options),
+        row(1, "e1", "said", 2, Options),
         row(2, "a2", "", 0, Static),
         row(3, "o3", "", 0, Options),
         row(4, "s4", "", 0, Snmp),
         row(5, "n5", "", 0, Netlink),
-        row(6, "l6", "", 0, LastKnown),
     ];
     assert_eq!(told(&mut view, &here), expected);
     assert_eq!(view.interface(&here, 1).unwrap().source, Options);
@@ -103,4 +120,96 @@ fn what_a_device_calls_itself_stands_in_for_a_name_that_the_operator_leaves_out(
     book.set_operator(operator("[[exporter]]\naddress = '192.0.2.1'\nname = 'r1'"));
     let text = view.sender(&sender).unwrap();
     assert_eq!((text.name.as_str(), text.site.as_str()), ("r1", ""));
+}
+
+fn missing(book: &Book) -> Vec<(&'static str, u64)> {
+    book.metrics.missing.all().into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[test]
+fn what_is_missing_is_counted_by_its_reason() {
+    let book = Book::new();
+    let mut view = book.view();
+    let sender = sender("192.0.2.1", None);
+    let device = sender.exporter.address;
+    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(missing(&book), [("no_source", 1)]);
+    book.set_asked(device, Some(Asked::Waiting));
+    assert_eq!(view.interface(&sender, 1), None);
+    book.set_asked(device, Some(Asked::NoAnswer));
+    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(missing(&book), [("no_answer", 1), ("no_source", 1), ("waiting", 1)]);
+    book.set_snmp(device, Some(table(&[(2, "s2", "", 0)])));
+    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(book.metrics.missing.get("not_listed"), 1);
+    assert_eq!(view.interface(&sender, 2).unwrap().source, InterfaceSource::Snmp);
+    assert_eq!(book.metrics.found.get("snmp"), 1);
+}
+
+#[test]
+fn what_was_told_before_an_exporter_started_anew_is_not_used_after() {
+    let book = Book::new();
+    let mut view = book.view();
+    let sender = sender("192.0.2.1", None);
+    let device = sender.exporter.address;
+    book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "o1", "", 0)])));
+    book.set_snmp(device, Some(table(&[(1, "s1", "", 0), (2, "s2", "", 0)])));
+    book.set_operator(operator("[[exporter]]\naddress = '192.0.2.1'\ninterfaces.3.name = 'a3'"));
+    let count = |view: &mut View| told(view, &sender).len();
+    assert_eq!(count(&mut view), 3);
+    view.saw(&sender, true);
+    view.hand_over();
+    assert_eq!(told(&mut view, &sender), [row(3, "a3", "", 0, InterfaceSource::Static)]);
+    assert_eq!(view.interface(&sender, 2), None);
+    assert_eq!(book.metrics.missing.get("restarted"), 1);
+    assert!(book.devices().is_empty(), "nor is it kept");
+    book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "new1", "", 0)])));
+    assert_eq!(view.interface(&sender, 1).unwrap().name, "new1".into());
+    let anew = Table { told: u64::MAX, ..Table::clone(&table(&[(2, "new2", "", 0)])) };
+    book.set_snmp(device, Some(Arc::new(anew)));
+    assert_eq!(view.interface(&sender, 2).unwrap().name, "new2".into());
+}
+
+#[test]
+fn nothing_is_filled_in_from_who_calls_it_otherwise() {
+    let book = Book::new();
+    let mut view = book.view();
+    let sender = sender("192.0.2.1", None);
+    book.set_last_known(sender.exporter.address, Some(table(&[(1, "old", "uplink", 5), (2, "b", "lan", 6)])));
+    book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "new", "", 0), (2, "b", "", 0)])));
+    use InterfaceSource::Options;
+    assert_eq!(told(&mut view, &sender), [row(1, "new", "", 0, Options), row(2, "b", "lan", 6, Options)]);
+    let elsewhere = Sender { domain: 99, ..sender };
+    assert_eq!(view.interface(&elsewhere, 1).unwrap().name, "new".into(), "of its exporter's other domain");
+    let other = Sender { exporter: Exporter { port: 10, ..sender.exporter }, ..sender };
+    assert_eq!(view.interface(&other, 1).unwrap().name, "old".into(), "of its device, not of its neighbour");
+}
+
+#[test]
+fn other_names_at_the_same_numbers_are_counted_and_what_does_not_fit_is_refused() {
+    let book = Book::new();
+    let device = [192, 0, 2, 1].into();
+    book.set_snmp(device, Some(table(&[(1, "a", "", 0), (2, "b", "", 0)])));
+    let season = book.season();
+    book.set_snmp(device, Some(table(&[(1, "a", "", 0), (2, "b", "", 0)])));
+    assert_eq!(book.season(), season, "nothing is new");
+    book.set_snmp(device, Some(table(&[(1, "b", "", 0), (2, "b", "", 0), (3, "c", "", 0)])));
+    assert_eq!(book.metrics.renumbered.get(), 1);
+    assert_ne!(book.season(), season);
+    let address = |number: usize| std::net::Ipv4Addr::from(number as u32).into();
+    for number in 1..=MOST_TABLES {
+        book.set_snmp(address(number), Some(table(&[(1, "a", "", 0)])));
+    }
+    assert_eq!(book.metrics.refused.get(), 1);
+    book.set_snmp(address(1), None);
+    book.set_snmp(address(MOST_TABLES), Some(table(&[(1, "a", "", 0)])));
+    assert_eq!(book.metrics.refused.get(), 1);
+    let long = "x".repeat(MOST_BYTES);
+    book.set_snmp(device, Some(table(&[(1, "a", &long, 0)])));
+    assert_eq!((book.metrics.refused.get(), book.snmp.get(&device)), (2, None), "nor is the old one used");
+    for (device, table) in book.snmp.all() {
+        assert_eq!(table.interfaces.len(), 1);
+        book.set_snmp(device, None);
+    }
+    assert_eq!((book.metrics.bytes.get(), book.account().tables), (0, [0; 5]));
 }

@@ -10,6 +10,7 @@ use super::session::{self, Session};
 use crate::batch::SenderText;
 use crate::clock;
 use crate::config;
+use crate::enrich::book::Asked;
 use crate::enrich::{Book, Seen};
 use crate::lines::limited;
 use futures_util::StreamExt;
@@ -125,6 +126,7 @@ impl Rounds {
             } else if self.credentials.of(device).is_empty() {
             } else if room {
                 self.devices.insert(device, Device::new(now));
+                self.source.book.set_asked(device, Some(Asked::Waiting));
             } else {
                 self.source.metrics.devices_left_out.inc();
             }
@@ -240,6 +242,9 @@ impl Rounds {
             limited!(warn, device = %ip, %error, "A device does not tell the names of its interfaces");
         }
         self.source.board.fail(ip, &error, now_ms);
+        if device.told.is_none() {
+            self.source.book.set_asked(ip, Some(Asked::NoAnswer));
+        }
         device.fail(error, now, (by.credential.settings.interval, rand::random()));
     }
 
@@ -273,8 +278,7 @@ impl Rounds {
 
     fn forget(&mut self, ip: IpAddr) {
         self.devices.remove(&ip);
-        self.source.book.set_snmp(ip, None);
-        self.source.book.set_device_name(ip, None);
+        self.source.book.retire_snmp(ip);
         self.source.board.forget(ip);
     }
 

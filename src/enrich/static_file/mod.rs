@@ -28,8 +28,9 @@ mod from_toml;
 mod merge;
 mod rules;
 
-use super::book::{self, Operator};
+use super::book::Operator;
 use super::table::Table;
+use super::view;
 use crate::batch::{Sender, SenderText};
 use crate::config::Faults;
 use rules::Findings;
@@ -123,7 +124,7 @@ impl StaticFile {
     /// What is said of the agent, where that is not the source address, and of the source address.
     fn both(&self, sender: &Sender) -> (Option<&Known>, Option<&Known>) {
         (
-            book::agent(sender).and_then(|agent| self.at(agent, sender)),
+            view::agent(sender).and_then(|agent| self.at(agent, sender)),
             self.at(sender.exporter.address, sender),
         )
     }

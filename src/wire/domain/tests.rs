@@ -278,7 +278,9 @@ fn names_of_interfaces_leave_templates_their_room() {
     let names = Layout::packed(RecordKind::Options, 1, false, &[field(10, 4), field(82, 8)]);
     let reader = Reader::new(&names).unwrap();
     let rows: Vec<Vec<u8>> = (1..5_000_u32).map(|id| [&id.to_be_bytes()[..], b"ethernet"].concat()).collect();
-    domains.tell(&key(1), &reader, &names, rows.iter().map(Vec::as_slice));
+    let run = crate::wire::Arrival { exporter: key(1).exporter, received: 0, elapsed: 0, number: 0 }
+        .run(Protocol::NetflowV9);
+    domains.tell(&key(1), &run, &reader, &names, rows.iter().map(Vec::as_slice));
     let named = domains.map[&key(1)].state.interfaces.len();
     assert!((10..100).contains(&named), "{named}");
     domains.heard(key(1), 300, layout(300));

@@ -119,12 +119,12 @@ impl Domains {
         let keys: Vec<DomainKey> =
             address.keys.values().filter(|key| key.exporter == exporter).copied().collect();
         for key in keys {
-            if let Some(domain) = map.get_mut(&key)
-                && domain.state.restarted(now, &mut domain.cost)
-            {
+            let Some(domain) = map.get_mut(&key).filter(|domain| domain.state.has_names()) else { continue };
+            // Whoever was told of the start asks anew for what holds.
+            books.note_named(key);
+            if domain.state.restarted(now, &mut domain.cost) {
                 books.weigh(&key, domain);
                 books.note(key);
-                books.note_named(key);
             }
         }
     }
@@ -150,9 +150,9 @@ impl Domains {
         self.books.named.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// How many things have got another name so far.
-    pub fn renamed(&self) -> u64 {
-        self.books.renamed
+    /// How many things have got another name since this was last asked.
+    pub(in crate::wire) fn take_renamed(&mut self) -> u64 {
+        std::mem::take(&mut self.books.renamed)
     }
 
     /// Puts back what a domain told before the last start.

@@ -81,7 +81,7 @@ impl DomainState {
     }
 
     /// It has named something.
-    pub(in crate::wire) fn has_names(&self) -> bool {
+    pub fn has_names(&self) -> bool {
         self.names_len() > 0
     }
 
