@@ -182,7 +182,7 @@ impl Row {
             Column::Device => rules::address(cell).map(|given| entry.device = Some(given)),
             Column::Name => rules::text(cell, MOST_TEXT).map(|given| given.clone_into(&mut entry.name)),
             Column::Site => rules::text(cell, MOST_TEXT).map(|given| given.clone_into(&mut entry.site)),
-            Column::Label(key) => rules::text(cell, MOST_TEXT).map(|given| {
+            Column::Label(key) => rules::text(cell, MOST_DESCRIPTION).map(|given| {
                 entry.labels.insert(key.clone(), given.to_owned());
             }),
             Column::Index => {

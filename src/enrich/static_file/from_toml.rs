@@ -194,7 +194,7 @@ fn label(value: &Value<'_>) -> Result<String, Refused> {
     match value.get_ref() {
         DeValue::Integer(number) => Ok(number.to_string()),
         DeValue::Boolean(flag) => Ok(flag.to_string()),
-        _ => text(value, MOST_TEXT).map(str::to_owned),
+        _ => text(value, MOST_DESCRIPTION).map(str::to_owned),
     }
 }
 

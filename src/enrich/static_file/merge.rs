@@ -1,6 +1,6 @@
 //! What holds for each identity: its own entry, and what it leaves out from the less specific ones of its address.
 
-use super::rules::{Findings, Written};
+use super::rules::{Findings, MOST_OF_EXPORTER, Written};
 use super::{Identity, Known};
 use crate::batch::SenderText;
 use crate::enrich::table::{Entry, Table};
@@ -27,7 +27,14 @@ pub(super) fn merged(entries: &[Written], told: u64, findings: &mut Findings) ->
         let identities = of.identities(&mut pairs);
         if pairs <= MOST_PAIRS {
             for identity in identities {
-                known.insert(identity, of.known(identity));
+                let one = of.known(identity);
+                let bytes = one.text.as_deref().map_or(0, bytes);
+                if bytes > MOST_OF_EXPORTER {
+                    let wrong =
+                        format!("has {bytes} bytes of name, site and labels for an exporter at {address}");
+                    findings.whole(wrong, format!("{MOST_OF_EXPORTER} bytes"));
+                }
+                known.insert(identity, one);
                 if interfaces + of.merged > MOST_MERGED {
                     break;
                 }
@@ -51,6 +58,11 @@ pub(super) fn add_place(text: &mut SenderText, site: &str, labels: &BTreeMap<Str
     for (key, value) in labels {
         text.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
+}
+
+fn bytes(text: &SenderText) -> usize {
+    let labels: usize = text.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    text.name.len() + text.site.len() + labels
 }
 
 /// The entries of one address.

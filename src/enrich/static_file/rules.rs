@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Bytes of an exporter's name, a site, an interface's name, a label's key or value.
-pub(super) const MOST_TEXT: usize = 255;
-/// Bytes of a description.
-pub(super) const MOST_DESCRIPTION: usize = 1_024;
+/// Bytes of an exporter's name, a site, an interface's name, a label's key: what a batch has room for.
+pub(super) const MOST_TEXT: usize = 128;
+/// Bytes of a description, or a label's value.
+pub(super) const MOST_DESCRIPTION: usize = 256;
+/// Bytes of an exporter's name, site and labels together.
+pub(super) const MOST_OF_EXPORTER: usize = 1_024;
 /// Labels of one entry.
 pub(super) const MOST_LABELS: usize = 32;
 /// A petabit per second.

@@ -338,15 +338,17 @@ fn what_is_no_exporter_is_told() {
 #[test]
 fn nothing_grows_without_a_bound() {
     let of = |line: &str| fault(&format!("[[exporter]]\naddress = '10.0.0.1'\n{line}"));
-    let long = "x".repeat(256);
+    let long = "x".repeat(129);
     for line in [format!("name = '{long}'"), format!("site = '{long}'"), format!("labels.{long} = 'x'")] {
         let fault = of(&line);
-        assert!(fault.contains("is too long; allowed: text of 1 to 255 bytes"), "{fault}");
+        assert!(fault.contains("is too long; allowed: text of 1 to 128 bytes"), "{fault}");
         assert!(fault.len() < 600, "{fault}");
     }
-    assert!(of(&format!("interfaces.1.description = '{}'", "x".repeat(1_025))).contains("1 to 1024 bytes"));
+    assert!(of(&format!("interfaces.1.description = '{}'", "x".repeat(257))).contains("1 to 256 bytes"));
     let labels: String = (0..33).map(|at| format!("labels.l{at} = 'x'\n")).collect();
     assert!(of(&labels).contains("is one too many; allowed: 32 labels"));
+    let labels: String = (0..8).map(|at| format!("labels.l{at} = '{}'\n", "x".repeat(127))).collect();
+    assert!(of(&labels).contains("has 1032 bytes of name, site and labels for an exporter at 10.0.0.1"));
     let interfaces: String = (1..=16_385).map(|at| format!("interfaces.{at}.speed = 1\n")).collect();
     assert!(of(&interfaces).contains("is one too many; allowed: 16384 interfaces of one exporter"));
 
