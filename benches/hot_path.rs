@@ -2,7 +2,7 @@
 //!
 //! `decode` reads datagrams and drops the rows; `planes` also gathers them and lays each batch out in byte planes;
 //! `seal` also packs those with zstd; `json` is the collector's side, from payload to JSON lines. Throughput is in
-//! records, of sFlow in samples. For comparison `copy` copies the datagrams' bytes, and `netflow_parser` is another
+//! records, of sFlow in samples. `names` compares decoding and sealing without names and with them. For comparison `copy` copies the datagrams' bytes, and `netflow_parser` is another
 //! decoder, which makes values of its own of each field.
 #![allow(
     missing_docs,
@@ -13,13 +13,18 @@
 )]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use flowproxy::batch::{Builder, Effort, NoNames, Packer, Sealed, read};
+use flowproxy::batch::{
+    AddressText, Builder, Effort, InterfaceText, Names, NoNames, Packer, Sealed, Sender, SenderText, read,
+};
+use flowproxy::enrich::{Book, Entry, Table, View};
 use flowproxy::flow::record::write_lines;
 use flowproxy::flow::{Exporter, Run};
 use flowproxy::wire::{Arrival, Decoder, Fault, Output, Place, Settings, Template};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 const BATCH_RECORDS: usize = 8_192;
 const DATAGRAMS: u32 = 1_500;
@@ -159,6 +164,8 @@ fn flow_sample(rng: &mut StdRng, sequence: u32, is_border: bool) -> Vec<u8> {
 /// Datagrams of one protocol, the template's first.
 struct Load {
     name: &'static str,
+    /// The first datagram is for all exporters.
+    has_template: bool,
     datagrams: Vec<Vec<u8>>,
     records: u64,
 }
@@ -173,7 +180,12 @@ impl Load {
             datagram.extend(records(&mut rng, V5_RECORD, 30));
             datagram
         });
-        Load { name: "v5", datagrams: datagrams.collect(), records: u64::from(DATAGRAMS) * 30 }
+        Load {
+            name: "v5",
+            has_template: false,
+            datagrams: datagrams.collect(),
+            records: u64::from(DATAGRAMS) * 30,
+        }
     }
 
     /// NetFlow v9 (9) and IPFIX (10) differ in their headers and the template set's id.
@@ -203,7 +215,7 @@ impl Load {
         for sequence in 1..=DATAGRAMS {
             datagrams.push(header((sequence - 1) * step, set(256, &records(&mut rng, TEMPLATE, RECORDS))));
         }
-        Load { name, datagrams, records: u64::from(DATAGRAMS) * RECORDS as u64 }
+        Load { name, has_template: true, datagrams, records: u64::from(DATAGRAMS) * RECORDS as u64 }
     }
 
     /// sFlow as a switch sends it: six flow samples of 128 bytes of header in a datagram, TCP and UDP, IPv4 and IPv6,
@@ -219,7 +231,12 @@ impl Load {
             }
             datagram
         });
-        Load { name, datagrams: datagrams.collect(), records: u64::from(DATAGRAMS * SAMPLES) }
+        Load {
+            name,
+            has_template: false,
+            datagrams: datagrams.collect(),
+            records: u64::from(DATAGRAMS * SAMPLES),
+        }
     }
 
     fn pass(&self, decoder: &mut Decoder, output: &mut impl Output) {
@@ -227,6 +244,22 @@ impl Load {
         let arrival = Arrival { exporter, received: 1_700_000_000_000, elapsed: 0, number: 0 };
         for datagram in &self.datagrams {
             decoder.datagram(&arrival, datagram, output).unwrap();
+        }
+    }
+
+    /// The same from several exporters in turn.
+    fn pass_of(&self, exporters: u8, decoder: &mut Decoder, output: &mut impl Output) {
+        let mut give = |host: u8, datagram: &[u8]| {
+            let exporter = Exporter { address: [192, 0, 2, host].into(), port: 2_055 };
+            let arrival = Arrival { exporter, received: 1_700_000_000_000, elapsed: 0, number: 0 };
+            decoder.datagram(&arrival, datagram, output).unwrap();
+        };
+        let (first, rest) = self.datagrams.split_at(usize::from(self.has_template));
+        for datagram in first {
+            (0..exporters).for_each(|host| give(host, datagram));
+        }
+        for (datagram, host) in rest.iter().zip((0..exporters).cycle()) {
+            give(host, datagram);
         }
     }
 }
@@ -241,6 +274,7 @@ enum To {
 
 /// Gathers batches of the default size, lays them out and packs them, as far as is asked for.
 struct Seal {
+    names: Box<dyn Names>,
     to: To,
     builder: Builder,
     packer: Packer,
@@ -249,7 +283,13 @@ struct Seal {
 
 impl Seal {
     fn new(to: To) -> Seal {
-        Seal { to, builder: Builder::new(), packer: Packer::new(), sealed: Vec::new() }
+        Seal {
+            names: Box::new(NoNames),
+            to,
+            builder: Builder::new(),
+            packer: Packer::new(),
+            sealed: Vec::new(),
+        }
     }
 }
 
@@ -264,9 +304,9 @@ impl Output for Seal {
             return;
         }
         if self.to == To::Planes {
-            black_box(self.builder.lay_out(&mut NoNames));
+            black_box(self.builder.lay_out(&mut *self.names));
         } else {
-            self.sealed.extend(self.builder.seal(&mut self.packer, Effort::Fast, &mut NoNames));
+            self.sealed.extend(self.builder.seal(&mut self.packer, Effort::Fast, &mut *self.names));
         }
     }
     fn fault(&mut self, fault: Fault, _: Place) {
@@ -331,5 +371,79 @@ fn hot_path(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, hot_path);
+/// Exporters whose names are known, and interfaces of each that records name.
+const NAMED_EXPORTERS: u8 = 4;
+const NAMED_INTERFACES: [std::ops::Range<u32>; 2] = [1..13, 100..106];
+
+/// A book with tables as a walk over SNMP leaves them.
+fn book() -> Book {
+    let book = Book::new();
+    for host in 0..NAMED_EXPORTERS {
+        let device = [192, 0, 2, host].into();
+        let entry = |index: u32| Entry {
+            name: format!("TenGigE0/0/0/{index}").into(),
+            description: format!("uplink {index} of paris-{host}").into(),
+            speed: 10_000_000_000,
+            told: 0,
+        };
+        let interfaces = NAMED_INTERFACES.into_iter().flatten().map(|index| (index, entry(index))).collect();
+        book.set_snmp(device, Some(Arc::new(Table { interfaces, told: 1_700_000_000_000 })));
+        let (name, site) = (format!("paris-{host}"), "paris".to_owned());
+        book.set_device_name(device, Some(Arc::new(SenderText { name, site, ..SenderText::default() })));
+    }
+    book
+}
+
+/// The same, and somebody who knows an AS number and a country of each address.
+struct WithAddresses(View);
+
+impl Names for WithAddresses {
+    fn sender(&mut self, sender: &Sender) -> Option<Arc<SenderText>> {
+        self.0.sender(sender)
+    }
+
+    fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
+        self.0.interface(sender, index)
+    }
+
+    fn has_addresses(&self) -> bool {
+        true
+    }
+
+    fn address(&mut self, address: IpAddr) -> Option<AddressText> {
+        let IpAddr::V4(address) = address else { return None };
+        Some(AddressText { as_number: address.to_bits() % 900, country: *b"FR" })
+    }
+}
+
+/// What names cost: decoded and sealed without them, with those of exporters and interfaces, with addresses too.
+fn names(criterion: &mut Criterion) {
+    for load in [Load::v5(), Load::templated("v9", 9), Load::sflow("sflow", false)] {
+        let mut group = criterion.benchmark_group("names");
+        group.throughput(Throughput::Elements(load.records));
+        let names: [(&str, Box<dyn Names>); 3] = [
+            ("none", Box::new(NoNames)),
+            ("known", Box::new(book().view())),
+            ("addresses", Box::new(WithAddresses(book().view()))),
+        ];
+        for (name, names) in names {
+            let mut decoder = Decoder::new(Settings::default());
+            let mut seal = Seal { names, ..Seal::new(To::Seal) };
+            group.bench_function(BenchmarkId::new(name, load.name), |bencher| {
+                bencher.iter(|| {
+                    seal.sealed.clear();
+                    load.pass_of(NAMED_EXPORTERS, &mut decoder, &mut seal);
+                });
+            });
+            let sealed = seal.sealed.pop().unwrap();
+            let batch = read::open(sealed.codec, sealed.plain_size, &sealed.payload).unwrap();
+            let (interfaces, addresses) = (batch.interfaces.len(), batch.addresses.len());
+            let bytes = sealed.payload.len() as f64 / f64::from(sealed.records);
+            println!("{name}: {interfaces} interfaces, {addresses} addresses, {bytes:.1} bytes a record");
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, hot_path, names);
 criterion_main!(benches);

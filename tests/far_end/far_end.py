@@ -60,8 +60,8 @@ class Marks:
 class Session:
     """One connection, by the rules of forward.proto."""
 
-    def __init__(self, pb, read, marks, who, arguments):
-        self.pb, self.read, self.marks, self.who = pb, read, marks, who
+    def __init__(self, pb, read, known, marks, who, arguments):
+        self.pb, self.read, self.known, self.marks, self.who = pb, read, known, marks, who
         self.cut_after, self.welcome_after = arguments.cut_after, arguments.welcome_after
         self.lanes = {}
         self.window = pb.Window(batches=8, bytes=64 << 20)
@@ -124,7 +124,9 @@ class Session:
     def commit(self, batch):
         payload, records = self.read(batch, MAX_PLAIN_BYTES)
         say({"encodings": sorted({column.encoding for group in payload.groups for column in group.columns})})
+        interfaces, addresses = self.known(payload)
         for record in records:
+            self.say_names(record, interfaces, addresses)
             fields = [[enterprise, element, wire_form(value, width)] for (enterprise, element, width), value in record["fields"]]
             exporter = [record["exporter"].address.hex(), record["exporter"].port]
             say({"proxy": self.who, "seq": batch.seq, "kind": record["kind"], "exporter": exporter,
@@ -132,6 +134,25 @@ class Session:
         for datagram in payload.datagrams:
             exporter = payload.exporters[datagram.exporter]
             say({"proxy": self.who, "datagram": datagram.bytes.hex(), "exporter": [exporter.address.hex(), exporter.port]})
+
+
+    def say_names(self, record, interfaces, addresses):
+        """What the batch knows beside the record's numbers: a line only if there is something."""
+        values = {element: value for (enterprise, element, width), value in record["fields"] if enterprise == 0}
+        exporter, names = record["exporter"], {}
+        for key, value in (("exporter", exporter.name), ("site", exporter.site), ("labels", dict(exporter.labels))):
+            if value:
+                names[key] = value
+        for element in (10, 14):
+            interface = interfaces.get((record["place"], values.get(element)))
+            if interface:
+                names[str(element)] = [interface.name, interface.description, interface.speed]
+        for element in (8, 12):
+            belonging = addresses.get(values[element].to_bytes(4, "big")) if element in values else None
+            if belonging:
+                names[str(element)] = [belonging.country, belonging.as_number]
+        if names:
+            say({"names": names})
 
 
 def main():
@@ -145,13 +166,13 @@ def main():
     generate_stubs(arguments.proto)
     import flowproxy.v1.forward_pb2 as pb
     import flowproxy.v1.forward_pb2_grpc as services
-    from reader import read
+    from reader import known, read
 
     marks = Marks()
 
     class Forward(services.ForwardServicer):
         def Stream(self, messages, context):
-            session = Session(pb, read, marks, identity(context), arguments)
+            session = Session(pb, read, known, marks, identity(context), arguments)
             for message in messages:
                 answers = session.answer(message)
                 if answers is None:

@@ -1,6 +1,7 @@
 """Reads batches of flowproxy, from proto/flowproxy/v1/batch.proto alone.
 
-`read` takes a Batch and gives its datagrams and its records; a record is a dict of its run and its fields.
+`read` takes a Batch and gives its datagrams and its records; a record is a dict of its run and its fields. `known` gives
+what the payload says beside their numbers.
 """
 
 import zstandard
@@ -28,6 +29,24 @@ def read(batch, max_plain_bytes):
     require(len(plain) == batch.plain_size, "plain_size is not the payload's")
     payload = pb.Payload.FromString(plain)
     return payload, [record for group in payload.groups for record in GroupReader(group).records(payload)]
+
+
+def known(payload):
+    """(interfaces by exporter's place and ifIndex, address sets by the bytes of an address)."""
+    interfaces, addresses = {}, {}
+    for interface in payload.interfaces:
+        key = (interface.exporter, interface.index)
+        require(interface.exporter < len(payload.exporters), "an interface of no exporter")
+        require(key not in interfaces, "an interface is there twice")
+        interfaces[key] = interface
+    for belonging in payload.addresses:
+        require(belonging.country == "" or (len(belonging.country) == 2 and belonging.country.isupper()), "no country")
+        for packed, width in ((belonging.ipv4, 4), (belonging.ipv6, 16)):
+            require(len(packed) % width == 0, "addresses of a wrong length")
+            for at in range(0, len(packed), width):
+                require(packed[at : at + width] not in addresses, "an address is in two sets")
+                addresses[packed[at : at + width]] = belonging
+    return interfaces, addresses
 
 
 class GroupReader:
@@ -96,4 +115,4 @@ class GroupReader:
             about = {pb.RunField.Name(field): values[run] for field, values in known.items()}
             exporter = payload.exporters[about.get("RUN_FIELD_EXPORTER", 0)]
             for _ in range(count):
-                yield {"kind": group.kind, "exporter": exporter, "run": about, "fields": list(zip(names, next(rows)))}
+                yield {"kind": group.kind, "exporter": exporter, "place": about.get("RUN_FIELD_EXPORTER", 0), "run": about, "fields": list(zip(names, next(rows)))}

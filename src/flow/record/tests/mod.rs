@@ -8,6 +8,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 mod lists;
+mod names;
 mod packets;
 mod quirks;
 
