@@ -1,6 +1,14 @@
 //! Names of this host's interfaces, as its kernel says: a real proxy in a network namespace of the test's own, with real veth
 //! interfaces that are renamed, removed and made while flow comes from loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
 mod support;
 
 use serde_json::Value;
