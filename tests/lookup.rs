@@ -53,7 +53,8 @@ fn until(rig: &Rig, proxy: &End, sent: &mut u64, what: &str, is_wanted: impl Fn(
             socket.send_to(&ipfix(0, 1, &sets), to).expect("send to loopback");
             *sent += 1;
         }
-        let is_new = |record: &Value| record["packetDeltaCount"].as_u64().is_some_and(|number| number >= from);
+        let is_new =
+            |record: &Value| record["packetDeltaCount"].as_u64().is_some_and(|number| number >= from);
         rig.records().iter().any(|record| is_new(record) && is_wanted(record))
     });
 }
@@ -62,7 +63,8 @@ fn until(rig: &Rig, proxy: &End, sent: &mut u64, what: &str, is_wanted: impl Fn(
 fn files_are_replaced_and_broken_while_records_flow() {
     let rig = Rig::new();
     let collector = rig.jsonl_collector();
-    fs::write(rig.path("asn.mmdb"), file(BTreeMap::from([("autonomous_system_number", 64_500_u32)]))).unwrap();
+    fs::write(rig.path("asn.mmdb"), file(BTreeMap::from([("autonomous_system_number", 64_500_u32)])))
+        .unwrap();
     fs::write(rig.path("country.mmdb"), country("DE")).unwrap();
     let config = rig.proxy_config("udp = [\"127.0.0.1:0\"]", &rig.endpoint());
     let config = format!("{config}\n[enrich]\nasn = \"asn.mmdb\"\ncountry = \"country.mmdb\"\n");

@@ -180,3 +180,36 @@ fn addresses_of_the_host_are_the_host_and_a_reload_switches_it_off() {
         collector.process.terminate();
     });
 }
+
+#[test]
+fn changes_that_are_lost_are_asked_for_again() {
+    const PAIRS: usize = 1_500;
+    let Some(namespace) = namespace("changes_that_are_lost_are_asked_for_again") else { return };
+    namespace.enter(|| {
+        let rig = Rig::new();
+        let collector = rig.jsonl_collector();
+        let proxy = proxy(&rig, &namespace, "");
+        // More than the socket's buffer holds, while nobody reads it.
+        proxy.process.signal("STOP");
+        let made = (0..PAIRS).map(|n| format!("link add name a{n} type veth peer name b{n}\n"));
+        let changes =
+            made.chain(["link set dev out0 down\n".to_owned(), "link set dev out0 name last0\n".to_owned()]);
+        let batch = rig.path("batch");
+        std::fs::write(&batch, changes.collect::<String>()).unwrap();
+        namespace.ip(&["-batch", batch.to_str().unwrap()]);
+        proxy.process.signal("CONT");
+        let (renamed, made) = (index(&namespace, "last0"), index(&namespace, &format!("b{}", PAIRS - 1)));
+        wait_until("all interfaces", || proxy.metric("flowproxy_netlink_interfaces") == 3 + 2 * PAIRS as u64);
+        let (_, metrics) = proxy.get("/metrics");
+        let lost =
+            metrics.lines().find(|line| line.starts_with("flowproxy_netlink_rounds_total{reason=\"lost\"}"));
+        assert!(lost.is_some_and(|lost| !lost.ends_with(" 0")), "{lost:?}");
+        let mut exporter = Exporter { socket: loopback_socket(), to: proxy.udp(), sent: 0 };
+        exporter.send(renamed, made);
+        let record = rig.wait_data_records(1).remove(0);
+        let names = (ingress(&record), record["egressInterfaceName"].as_str().map(str::to_owned));
+        assert_eq!(names, (Some("last0"), Some(format!("b{}", PAIRS - 1))));
+        proxy.process.terminate();
+        collector.process.terminate();
+    });
+}
