@@ -349,26 +349,29 @@ impl Session {
 
     /// Takes the first datagram and what else is there.
     fn receive(&mut self, first: io::Result<SocketAddr>, metrics: &Metrics) -> io::Result<bool> {
-        let mut received = first;
+        let mut next = Some(first);
         let mut is_new = false;
         for _ in 0..AT_ONCE {
+            // What is read is taken: a datagram that is read and left would be lost unseen.
+            let received = match next.take() {
+                Some(first) => first,
+                None => {
+                    self.buffer.clear();
+                    self.socket.socket_ref().recv_from(&mut self.buffer, 0).map(|(_, from)| from)
+                }
+            };
             match received {
                 // Others than the kernel may send here, if they are allowed to.
                 Ok(from) if from.port_number() == 0 => is_new |= self.read(metrics)?,
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.repeat("lost");
-                    limited!(
-                        warn,
-                        "Changes of this host's interfaces were lost; all of them are asked again"
-                    );
+                    limited!(warn, "Changes of this host's interfaces were lost; all of them are asked again");
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            self.buffer.clear();
-            received = self.socket.socket_ref().recv_from(&mut self.buffer, 0).map(|(_, from)| from);
         }
         Ok(is_new)
     }
