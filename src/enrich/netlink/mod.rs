@@ -366,7 +366,10 @@ impl Session {
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.repeat("lost");
-                    limited!(warn, "Changes of this host's interfaces were lost; all of them are asked again");
+                    limited!(
+                        warn,
+                        "Changes of this host's interfaces were lost; all of them are asked again"
+                    );
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
