@@ -1,6 +1,6 @@
 //! The README's tables of metrics are those of the code.
 
-use flowproxy::{collector, enrich, ingest, keeper, metrics, spool, uplink};
+use flowproxy::{collector, enrich, ingest, keeper, metrics, proxy, spool, uplink};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 
@@ -29,19 +29,20 @@ fn table(registry: &Registry) -> String {
 #[test]
 fn the_readme_has_every_metric() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let mut proxy = metrics::registry();
-    metrics::Ingest::new().register(&mut proxy);
-    ingest::tcp::Metrics::new().register(&mut proxy);
-    spool::Metrics::default().register(&mut proxy);
-    keeper::Metrics::default().register(&mut proxy);
-    uplink::Metrics::default().register(&mut proxy);
-    enrich::Metrics::default().register(&mut proxy);
-    enrich::netlink::Metrics::new().register(&mut proxy);
-    enrich::snmp::Metrics::default().register(&mut proxy);
-    enrich::lookup::Metrics::new().register(&mut proxy);
+    let mut near_end = metrics::registry();
+    metrics::Ingest::new().register(&mut near_end);
+    ingest::tcp::Metrics::new().register(&mut near_end);
+    spool::Metrics::default().register(&mut near_end);
+    keeper::Metrics::default().register(&mut near_end);
+    uplink::Metrics::default().register(&mut near_end);
+    enrich::Metrics::default().register(&mut near_end);
+    proxy::SharingMetrics::default().register(&mut near_end);
+    enrich::netlink::Metrics::new().register(&mut near_end);
+    enrich::snmp::Metrics::default().register(&mut near_end);
+    enrich::lookup::Metrics::new().register(&mut near_end);
     let mut far_end = metrics::registry();
     collector::Metrics::new().register(&mut far_end);
-    for (role, registry) in [("proxy", proxy), ("collector", far_end)] {
+    for (role, registry) in [("proxy", near_end), ("collector", far_end)] {
         let table = table(&registry);
         assert!(readme.contains(&table), "README.md must have, for the {role}:\n\n{table}");
     }

@@ -32,6 +32,14 @@ pub enum AskError {
         /// What came instead.
         why: String,
     },
+    /// There is no such page.
+    #[error("{address} has nothing at {path}")]
+    Missing {
+        /// Where.
+        address: String,
+        /// What was asked for.
+        path: String,
+    },
     /// The answer took too long.
     #[error("no answer from {address} within {} s", PATIENCE.as_secs())]
     Late {
@@ -62,6 +70,9 @@ async fn exchange(address: &str, path: &str) -> Result<Bytes, AskError> {
         .map_err(|error| strange(error.to_string()))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| strange(error.to_string()))?;
+        if response.status() == http::StatusCode::NOT_FOUND {
+            return Err(AskError::Missing { address: address.to_owned(), path: path.to_owned() });
+        }
         if response.status() != http::StatusCode::OK {
             return Err(strange(format!("{path} is {}", response.status())));
         }

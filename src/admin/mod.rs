@@ -6,6 +6,7 @@
 //! | `/healthz` | 200 once sockets and stores are open, whatever the link does; else 503 with the reason |
 //! | `/readyz` | 200 while work can be done; else 503 with the reason |
 //! | `/status` | JSON: version, uptime, and what the role adds |
+//! | `/exporters/NAME` | JSON: all that a proxy knows of exporters with that name or address; 404 if there is none |
 //!
 //! Only GET, no state is changed. Connections are few ([`MAX_CONNECTIONS`]) and short ([`MAX_LIFE`]); who opens more
 //! waits. What the answers say is the role's ([`Subject`]).
@@ -18,7 +19,7 @@ pub use client::{AskError, get};
 pub use reload::LastReload;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing;
@@ -47,6 +48,11 @@ pub trait Subject: Send + Sync + 'static {
 
     /// Everything about it.
     fn status(&self) -> serde_json::Value;
+
+    /// All that is known of the exporters that have this name or address; `None` if there is none.
+    fn exporter(&self, _wanted: &str) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// The address could not be listened on.
@@ -87,6 +93,7 @@ pub async fn serve(
         .route("/healthz", routing::get(healthz))
         .route("/readyz", routing::get(readyz))
         .route("/status", routing::get(status))
+        .route("/exporters/{wanted}", routing::get(exporter))
         .with_state(subject);
     let limited = limit::Limited::new(listener, MAX_CONNECTIONS, MAX_LIFE, stop.clone());
     tokio::select! {
@@ -110,6 +117,13 @@ async fn readyz(State(subject): State<Arc<dyn Subject>>) -> Response {
 
 async fn status(State(subject): State<Arc<dyn Subject>>) -> Response {
     axum::Json(subject.status()).into_response()
+}
+
+async fn exporter(State(subject): State<Arc<dyn Subject>>, Path(wanted): Path<String>) -> Response {
+    match subject.exporter(&wanted) {
+        Some(exporter) => axum::Json(exporter).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 fn verdict(result: Result<(), String>) -> Response {

@@ -24,6 +24,10 @@ impl Subject for Sick {
     fn status(&self) -> serde_json::Value {
         serde_json::json!({ "role": "proxy" })
     }
+
+    fn exporter(&self, wanted: &str) -> Option<serde_json::Value> {
+        (wanted == "r 1/ü").then(|| serde_json::json!([]))
+    }
 }
 
 async fn ask(address: SocketAddr, request: &str) -> String {
@@ -54,6 +58,8 @@ async fn each_path_answers() {
         );
         assert!(ask(address, "GET /healthz HTTP/1.1").await.starts_with("HTTP/1.1 200"));
         assert!(ask(address, "GET /status HTTP/1.1").await.ends_with("{\"role\":\"proxy\"}"));
+        assert!(ask(address, "GET /exporters/r%201%2F%C3%BC HTTP/1.1").await.ends_with("[]"));
+        assert!(ask(address, "GET /exporters/r1 HTTP/1.1").await.starts_with("HTTP/1.1 404"));
         assert!(ask(address, "POST /status HTTP/1.1").await.starts_with("HTTP/1.1 405"));
         assert!(ask(address, "GET /other HTTP/1.1").await.starts_with("HTTP/1.1 404"));
         stop.cancel();

@@ -157,12 +157,21 @@ impl View {
         tables
     }
 
-    /// All that is known of a sender's interfaces, by their numbers.
-    pub fn interfaces(&mut self, sender: &Sender) -> Vec<(u32, InterfaceText)> {
+    /// What is known of a sender's interfaces, the lowest numbers first and `most` at the most; beside it how many
+    /// are known in all.
+    pub fn interfaces(&mut self, sender: &Sender, most: usize) -> (Vec<(u32, InterfaceText)>, usize) {
         let tables = self.tables(sender);
         let indexes: BTreeSet<u32> =
             tables.iter().flat_map(|known| known.table.interfaces.keys().copied()).collect();
-        indexes.into_iter().filter_map(|index| Some((index, found(&tables, index)?.1))).collect()
+        let (mut shown, mut count) = (Vec::new(), 0);
+        for index in indexes {
+            let Some((_, text)) = found(&tables, index) else { continue };
+            count += 1;
+            if shown.len() < most {
+                shown.push((index, text));
+            }
+        }
+        (shown, count)
     }
 
     /// Why none of the tables has a name for the number.

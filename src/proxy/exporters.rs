@@ -1,5 +1,10 @@
-//! What `/status` tells of exporters: a row an address, with its senders and why of each nothing may arrive. Bounded.
+//! What `/status` tells of exporters: a row an address, with its senders, what they and their interfaces are called, and why
+//! of each nothing may arrive. Bounded; `/exporters/NAME` has all of those that are called so, or have that address.
 
+use super::sharing;
+use crate::batch::{Names, Sender};
+use crate::enrich::View;
+use crate::flow::Exporter;
 use crate::flow::record::sampling_name;
 use crate::shard::cause::Cause;
 use crate::shard::facts::Facts;
@@ -9,15 +14,56 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+mod names;
+
 /// Addresses with a row of their own, those heard last; the others share one.
 const MOST_ADDRESSES: usize = 1_000;
 /// Senders shown, of all those addresses.
 const MOST_SENDERS: usize = 4_000;
 
 /// The rows of all shards as JSON, at `now` (milliseconds since 1970).
-pub(super) fn json(rows: Vec<ExporterRow>, now: u64) -> Value {
-    let mut left = MOST_SENDERS;
-    shown(rows, MOST_ADDRESSES).iter().map(|row| row_json(row, &mut left, now)).collect()
+pub(super) fn json(rows: Vec<ExporterRow>, names: &mut View, now: u64) -> Value {
+    let mut page =
+        Page { names, senders: MOST_SENDERS, interfaces: names::OF_ALL, of_each: names::OF_EACH, now };
+    shown(rows, MOST_ADDRESSES).iter().map(|row| row_json(row, &mut page)).collect()
+}
+
+/// The rows of an address, or with the senders that have a name, with all interfaces; `None` if there are none.
+pub(super) fn one(rows: Vec<ExporterRow>, wanted: &str, names: &mut View, now: u64) -> Option<Value> {
+    let address = wanted.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let mut rows = merged(rows.into_iter().filter(|row| row.address.is_some()).collect());
+    rows.retain_mut(|row| {
+        if address.is_none() {
+            let Some(of) = row.address else { return false };
+            row.senders.retain(|facts| {
+                names.sender(&sender(of, facts)).is_some_and(|text| !wanted.is_empty() && text.name == wanted)
+            });
+        }
+        address.map_or_else(|| !row.senders.is_empty(), |address| row.address == Some(address))
+    });
+    rows.sort_by_key(|row| Reverse(row.totals.last_seen));
+    rows.truncate(MOST_ADDRESSES);
+    let mut page =
+        Page { names, senders: MOST_SENDERS, interfaces: names::OF_ONE, of_each: names::OF_ONE, now };
+    (!rows.is_empty()).then(|| rows.iter().map(|row| row_json(row, &mut page)).collect())
+}
+
+/// What may still be shown, and what is asked for it.
+struct Page<'a> {
+    names: &'a mut View,
+    /// Senders.
+    senders: usize,
+    /// Interfaces.
+    interfaces: usize,
+    /// Interfaces of one sender.
+    of_each: usize,
+    /// In milliseconds since 1970.
+    now: u64,
+}
+
+/// Whom names go by.
+fn sender(address: IpAddr, facts: &Facts) -> Sender {
+    Sender { exporter: Exporter { address, port: facts.port }, domain: facts.domain, agent: facts.agent }
 }
 
 /// The rows heard last, so many at the most, and one for all others, which is the last.
@@ -57,14 +103,25 @@ fn merged(rows: Vec<ExporterRow>) -> Vec<ExporterRow> {
     merged
 }
 
-/// A row; `left` is how many senders may still be shown.
-fn row_json(row: &ExporterRow, left: &mut usize, now: u64) -> Value {
+fn row_json(row: &ExporterRow, page: &mut Page<'_>) -> Value {
+    let now = page.now;
     let mut senders: Vec<(&Facts, Cause)> =
         row.senders.iter().map(|facts| (facts, Cause::of(facts, now))).collect();
     senders.sort_by_key(|(facts, cause)| (cause.weight(), Reverse(facts.last_seen)));
     let count = senders.len();
-    senders.truncate(*left);
-    *left -= senders.len();
+    senders.truncate(page.senders);
+    page.senders -= senders.len();
+    let alike = sharing::alike(row, page.names);
+    let senders_json: Vec<Value> = senders
+        .iter()
+        .map(|(facts, cause)| {
+            let mut json = sender_json(facts, cause, now);
+            if let Some(address) = row.address {
+                names::add(&mut json, &sender(address, facts), page);
+            }
+            json
+        })
+        .collect();
     let Totals { datagrams, records, options, raw, faults, limited, first_seen, last_seen, .. } = row.totals;
     json!({
         "address": row.address.map_or_else(|| "other".to_owned(), |address| address.to_string()),
@@ -77,8 +134,9 @@ fn row_json(row: &ExporterRow, left: &mut usize, now: u64) -> Value {
         "limited": limited,
         "first_seen": first_seen,
         "last_seen": last_seen,
+        "ports_not_told_apart": alike,
         "senders_not_shown": count - senders.len(),
-        "senders": senders.iter().map(|(facts, cause)| sender_json(facts, cause, now)).collect::<Vec<_>>(),
+        "senders": senders_json,
     })
 }
 
@@ -122,7 +180,6 @@ fn sender_json(facts: &Facts, cause: &Cause, now: u64) -> Value {
         },
         "clock_skew_ms": facts.skew_ms,
         "boot_time": facts.boot_time,
-        "interfaces": facts.interfaces,
     })
 }
 

@@ -19,9 +19,12 @@ mod crew;
 mod exporters;
 mod ledger;
 mod names;
+mod sharing;
 mod stall;
 mod status;
 mod tcp;
+
+pub use sharing::Metrics as SharingMetrics;
 
 #[cfg(test)]
 pub(crate) use ledger::of_parts as ledger_of_parts;
@@ -56,8 +59,9 @@ const ADMIN: &str = "admin";
 const TCP: &str = "tcp";
 const STALL: &str = "stall";
 const NAMES: &str = "names";
+const SHARING: &str = "sharing";
 /// What ends that is no thread.
-const TASKS: [&str; 5] = [UPLINK, ADMIN, TCP, STALL, NAMES];
+const TASKS: [&str; 6] = [UPLINK, ADMIN, TCP, STALL, NAMES, SHARING];
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +167,7 @@ pub async fn start(config: config::Proxy) -> Result<Running, StartError> {
     });
     crew.task(UPLINK, uplink::run(uplink, finish.clone()));
     crew.task(NAMES, sources.run());
+    crew.task(SHARING, sharing::watch(Arc::clone(&facts), stop_admin.clone()));
     crew.task(STALL, stall::watch(facts.spool.clone(), facts.counters.spool.clone(), stop_admin.clone()));
     announce(&facts);
     let live = Live { batch, admission, names: live_names, uplink: live };

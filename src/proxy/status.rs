@@ -1,6 +1,6 @@
 //! What a running proxy tells: health, readiness, and `/status` with the ledger.
 
-use super::{exporters, ledger};
+use super::{SharingMetrics, exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::enrich::{self, Book, lookup, netlink, snmp};
@@ -28,6 +28,7 @@ pub(super) struct Counters {
     pub(super) keeper: keeper::Metrics,
     pub(super) uplink: uplink::Metrics,
     pub(super) names: enrich::Metrics,
+    pub(super) sharing: SharingMetrics,
     pub(super) netlink: netlink::Metrics,
     pub(super) snmp: snmp::Metrics,
     /// How asking devices goes, each by itself.
@@ -45,6 +46,7 @@ impl Counters {
         self.keeper.register(&mut registry);
         self.uplink.register(&mut registry);
         self.names.register(&mut registry);
+        self.sharing.register(&mut registry);
         self.netlink.register(&mut registry);
         self.snmp.register(&mut registry);
         self.lookup.register(&mut registry);
@@ -139,7 +141,7 @@ impl Facts {
         databases.all().map(file).collect()
     }
 
-    fn exporter_rows(&self) -> Vec<ExporterRow> {
+    pub(super) fn exporter_rows(&self) -> Vec<ExporterRow> {
         self.exporters.iter().flat_map(ExporterView::rows).collect()
     }
 }
@@ -167,6 +169,10 @@ impl Subject for Facts {
         Ok(())
     }
 
+    fn exporter(&self, wanted: &str) -> Option<Value> {
+        exporters::one(self.exporter_rows(), wanted, &mut self.book.view(), super::unix_ms())
+    }
+
     fn status(&self) -> Value {
         let addresses = |of: &[SocketAddr]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
         json!({
@@ -188,7 +194,7 @@ impl Subject for Facts {
             "state": self.state_json(),
             "lookup": self.lookup_json(),
             "ledger": ledger::json(&self.counters, self.exporter_rows()),
-            "exporters": exporters::json(self.exporter_rows(), super::unix_ms()),
+            "exporters": exporters::json(self.exporter_rows(), &mut self.book.view(), super::unix_ms()),
             "reload": self.reload.to_json(),
         })
     }

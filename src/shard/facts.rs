@@ -5,6 +5,7 @@ use super::moment::Moment;
 use crate::flow::record::protocol_name;
 use crate::proto::{Protocol, SamplingSource};
 use crate::wire::{Fault, Sender, Wait};
+use std::net::IpAddr;
 
 /// What a sender's datagrams are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +95,8 @@ pub struct Facts {
     pub speaks: Speaks,
     /// IPFIX observation domain, NetFlow v9 source id and the like; 0 where there is none.
     pub domain: u32,
+    /// The agent that its last datagrams name; `None` for other protocols than sFlow.
+    pub agent: Option<IpAddr>,
     /// When its first datagram came.
     pub first_seen: u64,
     /// When its last one did.
@@ -134,8 +137,6 @@ pub struct Facts {
     pub skew_ms: i64,
     /// When it started.
     pub boot_time: u64,
-    /// Interfaces that it told the name of.
-    pub interfaces: usize,
 }
 
 impl Facts {
@@ -145,6 +146,7 @@ impl Facts {
             port,
             speaks,
             domain,
+            agent: None,
             first_seen: 0,
             last_seen: 0,
             address_last_seen: 0,
@@ -165,7 +167,6 @@ impl Facts {
             sequence: Sequence::default(),
             skew_ms: 0,
             boot_time: 0,
-            interfaces: 0,
         }
     }
 
@@ -176,7 +177,6 @@ impl Facts {
         if sender.boot_time != 0 {
             self.boot_time = sender.boot_time;
         }
-        self.interfaces = sender.interfaces;
         let awaited = sender.awaited.iter();
         let shown = |wait: &Wait| {
             let waited = now.elapsed_ms.saturating_sub(wait.since);

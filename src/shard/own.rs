@@ -96,6 +96,7 @@ impl Own {
     ) -> Facts {
         let shown = |met: &Met| Met { last: now.unix_of(met.last), ..*met };
         let mut facts = Facts {
+            agent: self.agent,
             first_seen: now.unix_of(self.first_seen),
             last_seen: now.unix_of(self.last_seen),
             address_last_seen: now.unix_of(address.last_seen),

@@ -1,6 +1,6 @@
 //! One exporter: all that is known of each of its senders.
 
-use super::rows::{Exporter, LedgerRow, Sender, Status};
+use super::rows::{Exporter, Interface, LedgerRow, Sender, Status};
 use crate::cli::counted;
 use crate::flow::time;
 use crate::shard::cause::span;
@@ -15,6 +15,9 @@ pub(super) fn text(status: &Status) -> String {
                 text.push('\n');
             }
             paragraph(&mut text, exporter, sender, status.now);
+        }
+        if let Some(alike) = alike(exporter) {
+            let _ = writeln!(text, "\n{alike}");
         }
         if let Some(row) = status.ledger.exporters.iter().find(|row| row.address == exporter.address) {
             let _ = writeln!(text, "\n{}", ledger(row));
@@ -35,6 +38,9 @@ fn paragraph(text: &mut String, exporter: &Exporter, sender: &Sender, now: u64) 
     };
     for cause in &sender.also {
         say("also", cause);
+    }
+    for (what, value) in names(exporter, sender) {
+        say(what, &value);
     }
     if sender.last_seen > 0 {
         let (first, last) = (instant(sender.first_seen), instant(sender.last_seen));
@@ -63,11 +69,66 @@ fn paragraph(text: &mut String, exporter: &Exporter, sender: &Sender, now: u64) 
     if sender.boot_time > 0 {
         say("started", &instant(sender.boot_time));
     }
-    say("interfaces", &sender.interfaces.to_string());
     let faults: Vec<String> =
         sender.faults.iter().map(|(reason, times)| format!("{reason} {times}")).collect();
     say("faults", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") }.as_str());
     say("state", &sender.state);
+    let count = sender.interfaces.len() as u64 + sender.interfaces_not_shown;
+    say("interfaces", &if count == 0 { "none known by name".to_owned() } else { count.to_string() });
+    interfaces(text, &sender.interfaces);
+    if sender.interfaces_not_shown > 0 {
+        let _ = writeln!(text, "    ({} more)", sender.interfaces_not_shown);
+    }
+}
+
+/// What the sender is called, and whose names it goes by.
+fn names(exporter: &Exporter, sender: &Sender) -> Vec<(&'static str, String)> {
+    let labels: Vec<String> = sender.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let agent = sender.agent.clone().unwrap_or_default();
+    let device = if sender.device == exporter.address { String::new() } else { sender.device.clone() };
+    let all = [
+        ("name", sender.name.clone()),
+        ("site", sender.site.clone()),
+        ("labels", labels.join(", ")),
+        ("agent", agent),
+        ("device", device),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// A line an interface.
+fn interfaces(text: &mut String, interfaces: &[Interface]) {
+    let width = |of: fn(&Interface) -> usize| interfaces.iter().map(of).max().unwrap_or(0);
+    let (indexes, names) = (width(|it| it.index.to_string().len()), width(|it| it.name.chars().count()));
+    for Interface { index, name, description, speed: bits, source, age } in interfaces {
+        let said = format!("{}, {} ago", source.replace('_', " "), span(age * 1_000));
+        let line =
+            format!("    {index:>indexes$}  {name:<names$}  {:<10}  {said:<24}  {description}", speed(*bits));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// Bits per second as people say it.
+fn speed(bits: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "Tbit/s"), (1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1_000, "kbit/s")];
+    match UNITS.iter().find(|(unit, _)| bits >= *unit) {
+        None if bits == 0 => "-".to_owned(),
+        None => format!("{bits} bit/s"),
+        Some((unit, name)) if bits.is_multiple_of(*unit) => format!("{} {name}", bits / unit),
+        Some((unit, name)) => format!("{:.1} {name}", bits as f64 / *unit as f64),
+    }
+}
+
+/// That nothing tells the address's exporters apart.
+pub(super) fn alike(exporter: &Exporter) -> Option<String> {
+    (exporter.ports_not_told_apart > 1).then(|| {
+        format!(
+            "({} ports of {} send at the same time and have no names that tell them apart: enrich.static can give \
+             each its own)",
+            exporter.ports_not_told_apart, exporter.address
+        )
+    })
 }
 
 /// What became of what the address has sent.
@@ -137,4 +198,40 @@ fn instant(unix_ms: u64) -> String {
     time::write_rfc3339_millis(&mut text, unix_ms);
     let text = String::from_utf8_lossy(&text);
     format!("{}Z", text.get(..19).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_stand_under_each_other() {
+        let interface = |index, name: &str, description: &str, speed, source: &str, age| Interface {
+            index,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            speed,
+            source: source.to_owned(),
+            age,
+        };
+        let mut text = String::new();
+        interfaces(
+            &mut text,
+            &[
+                interface(7, "eth1", "uplink to Paris", 10_000_000_000, "static", 12),
+                interface(1_000, "GigabitEthernet0/1", "", 0, "last_known", 7_200),
+                interface(1_001, "é", "x", 2_500_000_000, "snmp", 0),
+            ],
+        );
+        let expected = [
+            "       7  eth1                10 Gbit/s   static, 12 s ago          uplink to Paris",
+            "    1000  GigabitEthernet0/1  -           last known, 2 h 0 min ago",
+            "    1001  é                   2.5 Gbit/s  snmp, 0 s ago             x",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(
+            (speed(100_000_000), speed(64_000), speed(9)),
+            ("100 Mbit/s".into(), "64 kbit/s".into(), "9 bit/s".into())
+        );
+    }
 }

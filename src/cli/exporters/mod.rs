@@ -8,7 +8,7 @@ use super::Failure;
 use crate::{admin, config};
 use rows::{Exporter, Status};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// One exporter, with all that is known of it: its address, or a host name that leads to it
+    /// One exporter, with all that is known of it and its interfaces: its name, its address, or a host name that leads to it
     #[arg(value_name = "NAME|ADDRESS")]
     exporter: Option<String>,
     /// Where the proxy's admin port is [default: 127.0.0.1:9441]
@@ -57,37 +57,62 @@ fn text(arguments: &Arguments) -> Result<String, Failure> {
         }
         None => return Err(Failure::Other(format!("what {address} answers is no /status of flowproxy"))),
     }
-    let wanted = arguments.exporter.as_deref().map(addresses).transpose()?;
+    let mut status = status;
+    if let Some(wanted) = arguments.exporter.as_deref() {
+        let exporters = runtime.block_on(named(&address, wanted))?;
+        if exporters.is_empty() {
+            return Err(not_heard(wanted));
+        }
+        if let Some(shown) = status.get_mut("exporters") {
+            *shown = Value::Array(exporters);
+        }
+    }
     if arguments.json {
-        return json(&status, wanted.as_ref(), arguments);
+        let shown = status.get("exporters").unwrap_or(&Value::Null);
+        return serde_json::to_string_pretty(shown).map(|text| text + "\n").map_err(Failure::other);
     }
-    let mut status: Status = serde_json::from_value(status)
+    let status: Status = serde_json::from_value(status)
         .map_err(|error| Failure::Other(format!("{address} is of another version of flowproxy: {error}")))?;
-    let Some(wanted) = wanted else { return Ok(table::text(&status)) };
-    status.exporters.retain(|exporter| is_wanted(&exporter.address, &wanted));
-    if status.exporters.is_empty() { Err(not_heard(arguments)) } else { Ok(details::text(&status)) }
+    Ok(if arguments.exporter.is_some() { details::text(&status) } else { table::text(&status) })
 }
 
-fn json(status: &Value, wanted: Option<&HashSet<IpAddr>>, arguments: &Arguments) -> Result<String, Failure> {
-    let all = status.get("exporters").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let address =
-        |exporter: &Value| exporter.get("address").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let shown: Vec<&Value> = all
-        .iter()
-        .filter(|exporter| wanted.is_none_or(|wanted| is_wanted(&address(exporter), wanted)))
-        .collect();
-    if shown.is_empty() && wanted.is_some() {
-        return Err(not_heard(arguments));
+/// All that the proxy at `address` knows of exporters that it calls so, that have that address, or that a host name
+/// leads to.
+async fn named(address: &str, wanted: &str) -> Result<Vec<Value>, Failure> {
+    let found = one(address, wanted).await?;
+    if !found.is_empty() || wanted.parse::<IpAddr>().is_ok() {
+        return Ok(found);
     }
-    serde_json::to_string_pretty(&shown).map(|text| text + "\n").map_err(Failure::other)
+    let addresses = (wanted, 0).to_socket_addrs().map_err(|error| {
+        Failure::Other(format!("no exporter is called {wanted}, and no host is known by that name: {error}"))
+    })?;
+    let addresses: BTreeSet<IpAddr> = addresses.map(|address| address.ip().to_canonical()).collect();
+    let mut exporters = Vec::new();
+    for exporter in addresses {
+        exporters.extend(one(address, &exporter.to_string()).await?);
+    }
+    Ok(exporters)
 }
 
-fn is_wanted(address: &str, wanted: &HashSet<IpAddr>) -> bool {
-    address.parse().is_ok_and(|address| wanted.contains(&address))
+/// Exporters by one name or address.
+async fn one(address: &str, wanted: &str) -> Result<Vec<Value>, Failure> {
+    let mut path = "/exporters/".to_owned();
+    for byte in wanted.bytes() {
+        match byte {
+            b'.' | b'-' | b'_' | b'~' => path.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => path.push(byte.into()),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    match admin::get(address, &path).await {
+        Ok(answer) => serde_json::from_slice(&answer)
+            .map_err(|error| Failure::Other(format!("what {address} answers is no exporter: {error}"))),
+        Err(admin::AskError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(no_answer(&error)),
+    }
 }
 
-fn not_heard(arguments: &Arguments) -> Failure {
-    let name = arguments.exporter.as_deref().unwrap_or_default();
+fn not_heard(name: &str) -> Failure {
     Failure::Other(format!(
         "{name} has not been heard since the proxy started: look at what it sends to, at the way between, and at \
          listen.udp in the proxy's config; `tcpdump -n udp and host {name}` on this host shows whether anything comes"
@@ -139,17 +164,6 @@ fn no_answer(error: &admin::AskError) -> Failure {
         _ => "",
     };
     Failure::Other(format!("{error}{hint}"))
-}
-
-/// The addresses of an exporter.
-fn addresses(name: &str) -> Result<HashSet<IpAddr>, Failure> {
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(HashSet::from([address.to_canonical()]));
-    }
-    let found = (name, 0).to_socket_addrs().map_err(|error| {
-        Failure::Other(format!("{name} is no address, and none is known by that name: {error}"))
-    })?;
-    Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 
 impl Exporter {

@@ -1,6 +1,6 @@
 //! What is read of `/status`. Times are in milliseconds since 1970, 0 when there is none.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Deserialize)]
@@ -37,10 +37,12 @@ pub(super) struct Exporter {
     pub(super) address: String,
     pub(super) datagrams: u64,
     pub(super) limited: u64,
+    pub(super) ports_not_told_apart: u64,
     pub(super) senders_not_shown: u64,
     pub(super) senders: Vec<Sender>,
 }
 
+/// What nobody knows of it is empty.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sender {
     pub(super) port: u16,
@@ -64,7 +66,29 @@ pub(super) struct Sender {
     pub(super) sequence: Sequence,
     pub(super) clock_skew_ms: i64,
     pub(super) boot_time: u64,
-    pub(super) interfaces: u64,
+    #[serde(deserialize_with = "plain")]
+    pub(super) name: String,
+    pub(super) site: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) agent: Option<String>,
+    pub(super) device: String,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) interfaces_not_shown: u64,
+}
+
+/// An interface, as the first source says that knows its name.
+#[derive(Debug, Deserialize)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    #[serde(deserialize_with = "plain")]
+    pub(super) name: String,
+    #[serde(deserialize_with = "plain")]
+    pub(super) description: String,
+    /// Bits per second; 0 if unknown.
+    pub(super) speed: u64,
+    pub(super) source: String,
+    /// Seconds since the source said so.
+    pub(super) age: u64,
 }
 
 /// The worst first.
@@ -104,4 +128,10 @@ pub(super) struct Sequence {
     pub(super) duplicates: u64,
     pub(super) resets: u64,
     pub(super) stands_still: bool,
+}
+
+/// A text that a device may have told, without what would move the cursor of whoever looks.
+fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect())
 }

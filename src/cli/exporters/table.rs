@@ -1,14 +1,19 @@
 //! All exporters: a line a sender, those of which something is wrong first, and of each the sentence at the end.
 
+use super::details;
 use super::rows::{Exporter, Sender, Status, Weight};
 use crate::cli::counted;
 use crate::shard::cause::span;
 use std::fmt::Write;
 use std::net::IpAddr;
 
+const COLUMNS: usize = 12;
+/// The place of the name, which is shown if any sender has one.
+const NAME: usize = 1;
 /// The columns; the sentence has no width.
-const HEAD: [&str; 11] = [
+const HEAD: [&str; COLUMNS] = [
     "EXPORTER",
+    "NAME",
     "PROTOCOL",
     "DOMAIN",
     "SEEN",
@@ -21,7 +26,7 @@ const HEAD: [&str; 11] = [
     "WHY",
 ];
 /// Those of them that are numbers stand to the right.
-const RIGHT: [bool; 11] = [false, false, true, true, true, true, true, true, true, true, false];
+const RIGHT: [bool; COLUMNS] = [false, false, false, true, true, true, true, true, true, true, true, false];
 
 /// The table, and what is not in it.
 pub(super) fn text(status: &Status) -> String {
@@ -34,7 +39,7 @@ pub(super) fn text(status: &Status) -> String {
     senders.sort_by_key(|(exporter, sender)| {
         (sender.weight, exporter.address.parse::<IpAddr>().ok(), sender.port, sender.domain)
     });
-    let lines: Vec<[String; 11]> =
+    let lines: Vec<[String; COLUMNS]> =
         senders.iter().map(|(exporter, sender)| line(exporter, sender, status.now)).collect();
     let mut text = String::new();
     if lines.is_empty() {
@@ -46,11 +51,12 @@ pub(super) fn text(status: &Status) -> String {
     text
 }
 
-fn line(exporter: &Exporter, sender: &Sender, now: u64) -> [String; 11] {
+fn line(exporter: &Exporter, sender: &Sender, now: u64) -> [String; COLUMNS] {
     let or_dash = |there: bool, text: String| if there { text } else { "-".to_owned() };
     let sequence = &sender.sequence;
     [
         exporter.end(sender.port),
+        sender.name.clone(),
         sender.protocol.clone(),
         sender.domain.to_string(),
         or_dash(sender.last_seen > 0, format!("{} ago", span(now.saturating_sub(sender.last_seen)))),
@@ -64,16 +70,20 @@ fn line(exporter: &Exporter, sender: &Sender, now: u64) -> [String; 11] {
     ]
 }
 
-fn table(text: &mut String, lines: &[[String; 11]]) {
+fn table(text: &mut String, lines: &[[String; COLUMNS]]) {
     let head = HEAD.map(str::to_owned);
     let width = |column: usize| {
         let cells = std::iter::once(&head).chain(lines).filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let has_names = lines.iter().any(|line| line.get(NAME).is_some_and(|name| !name.is_empty()));
     for line in std::iter::once(&head).chain(lines) {
         let mut row = String::new();
-        for ((cell, width), is_right) in line.iter().zip(&widths).zip(RIGHT) {
+        for (column, ((cell, width), is_right)) in line.iter().zip(&widths).zip(RIGHT).enumerate() {
+            if column == NAME && !has_names {
+                continue;
+            }
             let _ = if is_right { write!(row, "{cell:>width$}  ") } else { write!(row, "{cell:<width$}  ") };
         }
         text.push_str(row.trim_end());
@@ -95,6 +105,9 @@ fn notes(text: &mut String, status: &Status, gone: u64) {
             let senders = counted(exporter.senders_not_shown, "more sender", "more senders");
             let _ = writeln!(text, "({senders} of {})", exporter.address);
         }
+        if let Some(alike) = details::alike(exporter) {
+            let _ = writeln!(text, "{alike}");
+        }
         if exporter.address == "other" {
             let datagrams = counted(exporter.datagrams, "datagram", "datagrams");
             let _ = writeln!(text, "({datagrams} of exporters that were heard longer ago than these)");
@@ -115,13 +128,15 @@ mod tests {
             "awaited": [], "sampling": { "rate": 100, "source": "options" },
             "sequence": { "unit": "datagrams", "missing": 3, "late": 0, "duplicates": 0, "resets": 0,
                 "stands_still": false },
-            "clock_skew_ms": 0, "boot_time": 0, "interfaces": 0,
+            "clock_skew_ms": 0, "boot_time": 0, "name": "", "site": "", "labels": {}, "agent": null, "device": "192.0.2.1",
+            "interfaces": [], "interfaces_not_shown": 0,
         })
     }
 
     fn exporter(address: &str, senders: &[serde_json::Value], not_shown: u64) -> serde_json::Value {
         json!({
-            "address": address, "datagrams": 12, "limited": 0, "senders_not_shown": not_shown, "senders": senders,
+            "address": address, "datagrams": 12, "limited": 0, "ports_not_told_apart": 0,
+            "senders_not_shown": not_shown, "senders": senders,
         })
     }
 
@@ -143,6 +158,20 @@ EXPORTER         PROTOCOL    DOMAIN     SEEN  DATAGRAMS  RECORDS  TEMPLATES  HEL
 (12 datagrams of exporters that were heard longer ago than these)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn names_have_a_column_where_there_are_any() {
+        let mut named = sender(1, "well", "ok");
+        named["name"] = "r1".into();
+        let mut shared = exporter("127.0.0.1", &[named, sender(2, "well", "ok")], 0);
+        shared["ports_not_told_apart"] = 3.into();
+        let status = json!({ "now": 60_000, "exporters": [shared], "ledger": { "exporters": [] } });
+        let text = text(&serde_json::from_value(status).unwrap());
+        assert!(text.starts_with("EXPORTER     NAME  PROTOCOL"), "{text}");
+        assert!(text.contains("\n127.0.0.1:1  r1    netflow-v9"), "{text}");
+        assert!(text.contains("\n127.0.0.1:2        netflow-v9"), "{text}");
+        assert!(text.contains("\n(3 ports of 127.0.0.1 send at the same time"), "{text}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn told(view: &mut View, sender: &Sender) -> Vec<(u32, String, String, u64, Inte
     let tell = |(index, text): (u32, InterfaceText)| {
         (index, text.name.to_string(), text.description.to_string(), text.speed, text.source)
     };
-    view.interfaces(sender).into_iter().map(tell).collect()
+    view.interfaces(sender, usize::MAX).0.into_iter().map(tell).collect()
 }
 
 fn operator(text: &str) -> Option<Arc<dyn Operator>> {
@@ -83,6 +83,9 @@ fn the_first_source_with_a_name_gives_it_and_gaps_are_filled_in_the_same_order()
         row(5, "n5", "", 0, Netlink),
     ];
     assert_eq!(told(&mut view, &here), expected);
+    let (first, count) = view.interfaces(&here, 2);
+    assert_eq!((first.iter().map(|(index, _)| *index).collect::<Vec<_>>(), count), (vec![1, 2], 6));
+    assert_eq!(view.interfaces(&here, 0), (Vec::new(), 6));
     assert_eq!(view.interface(&here, 1).unwrap().source, Options);
     assert_eq!(view.interface(&here, 9), None, "no source has its name");
     let elsewhere = sender("192.0.2.1", None);
