@@ -57,6 +57,14 @@ fn a_real_agent_names_the_interfaces_in_records() {
     assert_eq!(record["exporterName"], "router.example", "{record}");
     assert!(!proxy.process.log().contains("public"), "the community is in the log");
     assert_eq!(proxy.metric("flowproxy_snmp_devices_read"), 1);
+    wait_until("the device in /status", || {
+        let told = &proxy.status()["exporters"][0]["senders"][0]["snmp"];
+        told["interfaces"].as_u64() == Some(host_interfaces().len() as u64) && told["failed"].is_null()
+    });
+    let exporters =
+        flowproxy_command().args(["exporters", "127.0.0.1", "--admin", &proxy.admin().to_string()]).output();
+    let told = String::from_utf8(exporters.unwrap().stdout).unwrap();
+    assert!(told.contains("by SNMPv2c, port"), "{told}");
     assert!(proxy.process.terminate().success());
     assert!(collector.process.terminate().success());
 }

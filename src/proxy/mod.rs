@@ -16,6 +16,7 @@
 //! Several may run in one process, each with its own spool. Nothing here is global.
 
 mod crew;
+mod devices;
 mod exporters;
 mod ledger;
 mod names;

@@ -1,6 +1,6 @@
 //! What a running proxy tells: health, readiness, and `/status` with the ledger.
 
-use super::{SharingMetrics, exporters, ledger};
+use super::{SharingMetrics, devices, exporters, ledger};
 use crate::admin::{LastReload, Subject};
 use crate::config;
 use crate::enrich::{self, Book, lookup, netlink, snmp};
@@ -170,7 +170,8 @@ impl Subject for Facts {
     }
 
     fn exporter(&self, wanted: &str) -> Option<Value> {
-        exporters::one(self.exporter_rows(), wanted, &mut self.book.view(), super::unix_ms())
+        let rows = exporters::one(self.exporter_rows(), wanted, &mut self.book.view(), super::unix_ms())?;
+        Some(devices::beside(rows, &self.counters.devices))
     }
 
     fn status(&self) -> Value {
@@ -194,7 +195,10 @@ impl Subject for Facts {
             "state": self.state_json(),
             "lookup": self.lookup_json(),
             "ledger": ledger::json(&self.counters, self.exporter_rows()),
-            "exporters": exporters::json(self.exporter_rows(), &mut self.book.view(), super::unix_ms()),
+            "exporters": devices::beside(
+                exporters::json(self.exporter_rows(), &mut self.book.view(), super::unix_ms()),
+                &self.counters.devices,
+            ),
             "reload": self.reload.to_json(),
         })
     }

@@ -1,6 +1,6 @@
 //! One exporter: all that is known of each of its senders.
 
-use super::rows::{Exporter, Interface, LedgerRow, Sender, Status};
+use super::rows::{Device, Exporter, Interface, LedgerRow, Sender, Status};
 use crate::cli::counted;
 use crate::flow::time;
 use crate::shard::cause::span;
@@ -41,6 +41,9 @@ fn paragraph(text: &mut String, exporter: &Exporter, sender: &Sender, now: u64) 
     }
     for (what, value) in names(exporter, sender) {
         say(what, &value);
+    }
+    for told in sender.snmp.iter().flat_map(|device| snmp(device, now)) {
+        say("snmp", &told);
     }
     if sender.last_seen > 0 {
         let (first, last) = (instant(sender.first_seen), instant(sender.last_seen));
@@ -94,6 +97,21 @@ fn names(exporter: &Exporter, sender: &Sender) -> Vec<(&'static str, String)> {
         ("device", device),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// When the device told its interfaces last, and why it did not since.
+fn snmp(device: &Device, now: u64) -> Vec<String> {
+    let Device { interfaces, up, read, by, failed, failed_at, failures } = device;
+    let ago = |at: u64| span(now.saturating_sub(at));
+    let read = (*read > 0).then(|| {
+        let interfaces = counted(*interfaces, "interface", "interfaces");
+        format!("{interfaces} read {} ago by {by}, {up} of them up", ago(*read))
+    });
+    let failed = failed.as_ref().map(|error| {
+        let times = counted(*failures, "time", "times in a row");
+        format!("last walk failed: {error} ({times}, {} ago)", ago(*failed_at))
+    });
+    read.into_iter().chain(failed).collect()
 }
 
 /// A line an interface.

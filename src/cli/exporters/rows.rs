@@ -72,6 +72,9 @@ pub(super) struct Sender {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) agent: Option<String>,
     pub(super) device: String,
+    /// How asking it by SNMP goes.
+    #[serde(default)]
+    pub(super) snmp: Option<Device>,
     pub(super) interfaces: Vec<Interface>,
     pub(super) interfaces_not_shown: u64,
 }
@@ -134,4 +137,17 @@ pub(super) struct Sequence {
 fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     Ok(text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect())
+}
+
+/// How asking a device by SNMP goes.
+#[derive(Debug, Deserialize)]
+pub(super) struct Device {
+    pub(super) interfaces: u64,
+    pub(super) up: u64,
+    /// Milliseconds since 1970; 0: never.
+    pub(super) read: u64,
+    pub(super) by: String,
+    pub(super) failed: Option<String>,
+    pub(super) failed_at: u64,
+    pub(super) failures: u64,
 }
