@@ -161,17 +161,22 @@ impl View {
     /// are known in all.
     pub fn interfaces(&mut self, sender: &Sender, most: usize) -> (Vec<(u32, InterfaceText)>, usize) {
         let tables = self.tables(sender);
-        let indexes: BTreeSet<u32> =
-            tables.iter().flat_map(|known| known.table.interfaces.keys().copied()).collect();
-        let (mut shown, mut count) = (Vec::new(), 0);
-        for index in indexes {
-            let Some((_, text)) = found(&tables, index) else { continue };
-            count += 1;
-            if shown.len() < most {
-                shown.push((index, text));
+        let names = |known: &Known, index| matches!(known.entry(index), Some(Ok((entry, _))) if !entry.name.is_empty());
+        let (mut shown, mut count) = (BTreeSet::new(), 0);
+        for (place, known) in tables.iter().enumerate() {
+            for index in known.table.interfaces.keys().filter(|index| names(known, **index)) {
+                if tables.iter().take(place).any(|earlier| names(earlier, *index)) {
+                    continue;
+                }
+                count += 1;
+                shown.insert(*index);
+                if shown.len() > most {
+                    shown.pop_last();
+                }
             }
         }
-        (shown, count)
+        let shown = shown.into_iter().filter_map(|index| Some((index, found(&tables, index)?.1)));
+        (shown.collect(), count)
     }
 
     /// Why none of the tables has a name for the number.

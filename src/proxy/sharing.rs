@@ -45,6 +45,7 @@ impl Metrics {
 pub(super) async fn watch(facts: Arc<Facts>, end: CancellationToken) {
     let (mut told, mut names) = (HashSet::new(), facts.book.view());
     while tokio::time::timeout(TICK, end.cancelled()).await.is_err() {
+        names.refresh();
         let shared = look(&facts.exporter_rows(), &mut names);
         facts.counters.sharing.addresses.set(i64::try_from(shared.len()).unwrap_or(i64::MAX));
         for (address, ports) in shared {

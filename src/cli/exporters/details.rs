@@ -1,6 +1,6 @@
 //! One exporter: all that is known of each of its senders.
 
-use super::rows::{Device, Exporter, Interface, LedgerRow, Sender, Status};
+use super::rows::{Device, Exporter, Interface, LedgerRow, OtherName, Sender, Status};
 use crate::cli::counted;
 use crate::flow::time;
 use crate::shard::cause::span;
@@ -81,6 +81,12 @@ fn paragraph(text: &mut String, exporter: &Exporter, sender: &Sender, now: u64) 
     interfaces(text, &sender.interfaces);
     if sender.interfaces_not_shown > 0 {
         let _ = writeln!(text, "    ({} more)", sender.interfaces_not_shown);
+    }
+    for OtherName { kind, id, name } in &sender.other_names {
+        let _ = writeln!(text, "  {kind:<12} {id}  {name}");
+    }
+    if sender.other_names_not_shown > 0 {
+        let _ = writeln!(text, "    ({} more)", sender.other_names_not_shown);
     }
 }
 

@@ -77,6 +77,17 @@ pub(super) struct Sender {
     pub(super) snmp: Option<Device>,
     pub(super) interfaces: Vec<Interface>,
     pub(super) interfaces_not_shown: u64,
+    pub(super) other_names: Vec<OtherName>,
+    pub(super) other_names_not_shown: u64,
+}
+
+/// Of an application, a VRF or a sampler.
+#[derive(Debug, Deserialize)]
+pub(super) struct OtherName {
+    pub(super) kind: String,
+    pub(super) id: String,
+    #[serde(deserialize_with = "plain")]
+    pub(super) name: String,
 }
 
 /// An interface, as the first source says that knows its name.

@@ -130,6 +130,7 @@ mod tests {
                 "stands_still": false },
             "clock_skew_ms": 0, "boot_time": 0, "name": "", "site": "", "labels": {}, "agent": null, "device": "192.0.2.1",
             "interfaces": [], "interfaces_not_shown": 0,
+            "other_names": [], "other_names_not_shown": 0,
         })
     }
 
