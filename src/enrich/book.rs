@@ -87,6 +87,8 @@ pub trait Operator: Send + Sync + std::fmt::Debug {
     fn table(&self, sender: &Sender) -> Option<&Arc<Table>>;
     /// The device to ask about the sender, if that is not whom its datagrams come from.
     fn device(&self, sender: &Sender) -> Option<IpAddr>;
+    /// How many tables it has, and interfaces in them.
+    fn extent(&self) -> (usize, usize);
 }
 
 /// How asking a device goes that has told nothing yet.
@@ -144,7 +146,13 @@ impl Book {
 
     /// The operator's file is this from now on.
     pub fn set_operator(&self, operator: Option<Arc<dyn Operator>>) {
-        self.operator.store(Arc::new(operator));
+        let count = |it: &Option<Arc<dyn Operator>>| {
+            let (tables, interfaces) = it.as_ref().map(|it| it.extent()).unwrap_or_default();
+            (tables as i64, interfaces as i64)
+        };
+        let (tables, interfaces) = count(&operator);
+        let (old_tables, old_interfaces) = count(&self.operator.swap(Arc::new(operator)));
+        self.metrics.add(Source::Static, tables - old_tables, interfaces - old_interfaces);
     }
 
     /// An exporter's domain has told this in options data; `None`: it is forgotten.

@@ -145,7 +145,9 @@ impl View {
             add(Source::Snmp, table, of_device);
         }
         let host = self.host.load();
-        if (address.is_loopback() || host.addresses.contains(&address)) && !host.table.interfaces.is_empty() {
+        // Who sends from here for another device has that one's numbers.
+        let is_here = |address: &IpAddr| address.is_loopback() || host.addresses.contains(address);
+        if is_here(&address) && is_here(&device) && !host.table.interfaces.is_empty() {
             add(Source::Netlink, &host.table, 0);
         }
         for told in domains.into_iter().flatten() {

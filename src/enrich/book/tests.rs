@@ -216,3 +216,50 @@ fn other_names_at_the_same_numbers_are_counted_and_what_does_not_fit_is_refused(
     }
     assert_eq!((book.metrics.bytes.get(), book.account().tables), (0, [0; 5]));
 }
+
+/// What the gauges of the names' metrics show of a source: tables, and interfaces in them.
+fn extent(book: &Book, source: Source) -> (i64, i64) {
+    let mut registry = prometheus_client::registry::Registry::default();
+    book.metrics.register(&mut registry);
+    let mut shown = String::new();
+    prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
+    let value = |name: &str| {
+        let start = format!("{name}{{source=\"{}\"}} ", source.label());
+        shown.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+    };
+    (value("names_tables"), value("names_interfaces"))
+}
+
+#[test]
+fn the_operators_tables_are_counted_as_those_of_the_other_sources() {
+    let book = Book::new();
+    book.set_operator(operator(
+        "[[exporter]]\naddress = '10.0.0.1'\ninterfaces.1.name = 'a'\ninterfaces.2.name = 'b'\n\
+         [[exporter]]\naddress = '10.0.0.2'\nname = 'r2'\n",
+    ));
+    assert_eq!(extent(&book, Source::Static), (1, 2));
+    book.set_operator(operator("[[exporter]]\naddress = '10.0.0.1'\ninterfaces.1.name = 'a'\n"));
+    assert_eq!(extent(&book, Source::Static), (1, 1));
+    book.set_operator(None);
+    assert_eq!(extent(&book, Source::Static), (0, 0));
+}
+
+#[test]
+fn this_hosts_names_are_not_used_for_another_device_that_a_sender_on_this_host_speaks_for() {
+    let book = Book::new();
+    let mut view = book.view();
+    let own = "192.0.2.8".parse().unwrap();
+    book.set_host(Host { table: table(&[(4, "eth0", "", 0)]), addresses: HashSet::from([own]) });
+    for (address, agent) in [
+        ("127.0.0.1", None),
+        ("127.0.0.1", Some("127.0.0.2")),
+        ("127.0.0.1", Some("192.0.2.8")),
+        ("192.0.2.8", None),
+    ] {
+        assert_eq!(told(&mut view, &sender(address, agent)).len(), 1, "{address} {agent:?}");
+    }
+    assert_eq!(told(&mut view, &sender("127.0.0.1", Some("10.0.0.5"))), []);
+    assert_eq!(told(&mut view, &sender("10.0.0.5", Some("192.0.2.8"))), []);
+    book.set_operator(operator("[[exporter]]\naddress = '127.0.0.1'\nport = 9\ndevice = '10.0.0.5'\n"));
+    assert_eq!(told(&mut view, &sender("127.0.0.1", None)), []);
+}

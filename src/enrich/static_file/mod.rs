@@ -153,6 +153,10 @@ impl Operator for StaticFile {
     fn device(&self, sender: &Sender) -> Option<IpAddr> {
         self.device(sender)?.device
     }
+
+    fn extent(&self) -> (usize, usize) {
+        (self.known.values().filter(|known| known.table.is_some()).count(), self.interfaces)
+    }
 }
 
 /// The file's text; the error says what is wrong with the file as a whole.
