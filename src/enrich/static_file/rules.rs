@@ -110,13 +110,16 @@ pub(super) fn add_interface(entry: &mut Written, index: u32, interface: Entry) -
     if interface == Entry::default() {
         return Err(("says nothing".to_owned(), "a name, a description, a speed".to_owned()));
     }
-    if entry.interfaces.len() >= table::MOST_INTERFACES {
-        return Err((
-            "is one too many".to_owned(),
-            format!("{} interfaces of one exporter", table::MOST_INTERFACES),
-        ));
+    let taken = entry.interfaces.len();
+    if taken > table::MOST_INTERFACES {
+        // The first that is too many has been told of.
+        return Ok(());
     }
     match entry.interfaces.insert(index, interface) {
+        None if taken == table::MOST_INTERFACES => Err((
+            "is one too many".to_owned(),
+            format!("{} interfaces of one exporter", table::MOST_INTERFACES),
+        )),
         None => Ok(()),
         Some(_) => Err(("is there twice".to_owned(), "each interface of an exporter once".to_owned())),
     }

@@ -351,6 +351,9 @@ fn nothing_grows_without_a_bound() {
     assert!(of(&labels).contains("has 1032 bytes of name, site and labels for an exporter at 10.0.0.1"));
     let interfaces: String = (1..=16_385).map(|at| format!("interfaces.{at}.speed = 1\n")).collect();
     assert!(of(&interfaces).contains("is one too many; allowed: 16384 interfaces of one exporter"));
+    let rows: String = (1..=16_400).map(|at| format!("10.0.0.1,{at},1\n")).collect();
+    let faults = Written::new("i.csv", format!("address,index,speed\n{rows}")).faults();
+    assert_eq!(faults.len(), 1, "told once: {faults:?}");
 
     let exporters: String =
         (0..10_001).map(|at| format!("[[exporter]]\naddress = '10.1.{}.{}'\n", at / 256, at % 256)).collect();
