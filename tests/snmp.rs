@@ -69,6 +69,33 @@ fn a_real_agent_names_the_interfaces_in_records() {
     assert!(collector.process.terminate().success());
 }
 
+/// The proxy is killed, the agent is gone, and nobody is asked any more.
+#[test]
+fn what_was_read_is_known_after_a_restart_without_snmp() {
+    let rig = Rig::new();
+    let Some(snmpd) = Snmpd::start("what_was_read_is_known_after_a_restart_without_snmp", &rig.path(""))
+    else {
+        return;
+    };
+    let _collector = rig.jsonl_collector();
+    let before = proxy(&rig, &config(&rig, "udp = [\"127.0.0.1:0\"]", &community("PUBLIC", snmpd.port)));
+    let is_named = |record: &serde_json::Value| record["ingressInterfaceName"] == "lo";
+    Exporter::to(&before).until((&rig, "names over SNMPv2c"), (LOOPBACK, LOOPBACK), is_named);
+    before.wait_metric("flowproxy_names_last_known_writes_total", 1);
+    before.process.kill();
+    drop(snmpd);
+    let seen = rig.records().len();
+    let after = proxy(&rig, &config(&rig, "udp = [\"127.0.0.1:0\"]", ""));
+    let mut exporter = Exporter::to(&after);
+    exporter
+        .until((&rig, "a record after the restart"), (LOOPBACK, LOOPBACK), |_| rig.records().len() > seen);
+    let records = rig.records();
+    assert!(records[seen..].iter().all(is_named), "the first one has its name: {}", records[seen]);
+    assert_eq!(records[seen]["exporterName"], "router.example");
+    let senders = &after.status()["exporters"][0]["senders"][0];
+    assert_eq!(senders["interfaces"][0]["source"], "last_known", "{senders}");
+}
+
 #[test]
 fn a_user_over_ipv6_reads_them_encrypted() {
     let rig = Rig::new();

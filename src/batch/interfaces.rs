@@ -48,11 +48,12 @@ impl Interfaces {
     /// Reads the numbers in the rows of a group. Records about the exporter name no interface that a flow came by.
     pub(super) fn read(&mut self, group: &Group) {
         let kind = group.layout.kind();
+        let fields = || group.layout.fields().iter().map(|placed| placed.field);
+        // As the reader counts: records of options that have an end count too.
+        self.ends = self.ends.max(End::count(fields()));
         if kind == RecordKind::Options {
             return;
         }
-        let fields = || group.layout.fields().iter().map(|placed| placed.field);
-        self.ends = self.ends.max(End::count(fields()));
         // Where a format stands beside them, the numbers of all records are something else.
         let has = |key: (u32, u16)| fields().any(|field| (field.enterprise, field.element) == key);
         let is_special = |end: &End| end.format().is_some_and(has) && Special::of(kind, 1, Some(1)).is_some();

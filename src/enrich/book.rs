@@ -155,9 +155,15 @@ impl Book {
         self.metrics.add(Source::Static, tables - old_tables, interfaces - old_interfaces);
     }
 
-    /// An exporter's domain has told this in options data; `None`: it is forgotten.
-    pub fn set_options(&self, exporter: Exporter, (protocol, domain): (Protocol, u32), told: Option<Told>) {
-        let mut account = self.account();
+    /// An exporter's domain has told this in options data; `None`: it is forgotten. False if somebody else is changing the
+    /// book: to be tried again. A shard never waits for who does.
+    pub fn set_options(
+        &self,
+        exporter: Exporter,
+        (protocol, domain): (Protocol, u32),
+        told: Option<Told>,
+    ) -> bool {
+        let Some(mut account) = self.account_now() else { return false };
         let old = self.options.get(&exporter);
         let is_own = |it: &&Arc<Told>| (it.protocol, it.domain) == (protocol, domain);
         let others = old.iter().flat_map(|old| old.iter()).filter(|it| !is_own(it));
@@ -165,6 +171,7 @@ impl Book {
             told.map(Arc::new).into_iter().chain(others.cloned()).take(MOST_DOMAINS).collect();
         let new: Option<Domains> = (!new.is_empty()).then(|| new.into());
         self.change(&mut account, Source::Options, &self.options, exporter, (old, new), weigh_domains);
+        true
     }
 
     /// What an exporter has told of itself, domain by domain.
@@ -192,6 +199,11 @@ impl Book {
         if is_news {
             self.season.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether there is a table of what a device has answered.
+    pub fn has_snmp(&self, device: IpAddr) -> bool {
+        self.snmp.get(&device).is_some()
     }
 
     /// A device is asked no more: what it told is what was known of it last.
@@ -290,11 +302,7 @@ impl Book {
     /// These have started anew, now: what was told of them before is used no more. False if somebody else is changing
     /// the book: to be tried again.
     pub(super) fn restarted(&self, exporters: &[(Exporter, IpAddr)], now: u64) -> bool {
-        let mut account = match self.account.try_lock() {
-            Ok(account) => account,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
+        let Some(mut account) = self.account_now() else { return false };
         self.restarts.store(Arc::new(self.restarts.load().with(exporters, now)));
         self.metrics.restarts.inc_by(exporters.len() as u64);
         for (exporter, device) in exporters {
@@ -320,6 +328,15 @@ impl Book {
         self.metrics.renumbered.inc_by(1 + more as u64);
         limited!(info, %device, index, before = &*before.name, now = &*now.name, more,
             "An interface has another name than before");
+    }
+
+    /// `None` if somebody else has it.
+    fn account_now(&self) -> Option<MutexGuard<'_, Account>> {
+        match self.account.try_lock() {
+            Ok(account) => Some(account),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {

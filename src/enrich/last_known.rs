@@ -270,20 +270,20 @@ mod tests {
         let last_known = LastKnown::read(dir.path(), book.clone());
         let sender = Sender { exporter: Exporter { address: DEVICE, port: 1 }, domain: 0, agent: None };
         let mut view = book.view();
-        let text = view.interface(&sender, 1).unwrap();
+        let text = view.interface_anew(&sender, 1).unwrap();
         assert_eq!((&*text.name, &*text.description, text.speed), ("eth1", "uplink", 7));
         assert_eq!((text.source, text.age >= 90), (InterfaceSource::LastKnown, true));
         assert_eq!(view.sender(&sender).unwrap().name, "r1");
         // What does not hold any more does not come back either.
         view.saw(&sender, true);
         view.hand_over();
-        assert_eq!(view.interface(&sender, 1), None);
+        assert_eq!(view.interface_anew(&sender, 1), None);
         let stop = CancellationToken::new();
         stop.cancel();
         last_known.run(stop).await;
         let book = Book::new();
         let _last_known = LastKnown::read(dir.path(), book.clone());
-        assert_eq!(book.view().interface(&sender, 1), None);
+        assert_eq!(book.view().interface_anew(&sender, 1), None);
     }
 
     #[tokio::test]

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub found: Labelled,
     /// Interfaces of batches that have none, by [`Missing`].
     pub missing: Labelled,
+    /// Names of batches, and where addresses belong, that were known and had no room there.
+    pub left_out: Counter,
     tables: Gauges,
     interfaces: Gauges,
     /// Bytes that tables count.
@@ -78,6 +80,7 @@ impl Default for Metrics {
         Self {
             found: Labelled::new("source", &sources),
             missing: Labelled::new("reason", &Missing::ALL.map(Missing::label)),
+            left_out: Counter::default(),
             tables: gauges(),
             interfaces: gauges(),
             bytes: Gauge::default(),
@@ -103,6 +106,8 @@ impl Metrics {
     pub fn register(&self, into: &mut Registry) {
         self.found.register(into, "names_found", "Interfaces in batches that have a name, by who gave it");
         self.missing.register(into, "names_missing", "Interfaces in batches that have none, by reason");
+        let help = "Names, and places of addresses, that were known and had no room in their batch";
+        into.register("names_left_out", help, self.left_out.clone());
         into.register("names_tables", "Tables of interfaces known, by source", self.tables.clone());
         into.register("names_interfaces", "Interfaces in them, by source", self.interfaces.clone());
         into.register("names_bytes", "Bytes that these tables count", self.bytes.clone());

@@ -3,6 +3,7 @@
 use super::book::{Asked, Book, Domains, Host, Operator, Source};
 use super::lookup::Look;
 use super::metrics::{Metrics, Missing};
+use super::options::Told;
 use super::restarts::Restarts;
 use super::seen::Seen;
 use super::shelf::Shown;
@@ -37,6 +38,8 @@ pub struct View {
     /// Not yet handed over.
     seen: Vec<Seen>,
     restarted: Vec<(Exporter, IpAddr)>,
+    /// The tables of the sender whose interface was asked for last, in this batch.
+    latest: Option<(Sender, Vec<Known>)>,
 }
 
 /// A table of those that may know a sender's interfaces.
@@ -71,6 +74,7 @@ impl View {
             metrics: book.metrics.clone(),
             seen: Vec::new(),
             restarted: Vec::new(),
+            latest: None,
             book: book.clone(),
         }
     }
@@ -87,6 +91,18 @@ impl View {
         }
     }
 
+    /// As [`Names::interface`], of a batch of its own.
+    #[cfg(test)]
+    pub(super) fn interface_anew(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
+        self.latest = None;
+        self.interface(sender, index)
+    }
+
+    /// Whether all restarts are handed over: what exporters have told since may follow.
+    pub fn has_settled(&self) -> bool {
+        self.restarted.is_empty()
+    }
+
     /// Hands over who was seen; what cannot be just now, the next time.
     pub fn hand_over(&mut self) {
         if !self.restarted.is_empty() && self.book.restarted(&self.restarted, unix_ms()) {
@@ -99,6 +115,7 @@ impl View {
 
     /// Lets go of tables that have been replaced; to be called about every second.
     pub fn refresh(&mut self) {
+        self.latest = None;
         self.options.refresh();
         self.snmp.refresh();
         self.asked.refresh();
@@ -122,6 +139,7 @@ impl View {
     fn tables(&mut self, sender: &Sender) -> Vec<Known> {
         let device = self.device(sender);
         let address = sender.exporter.address;
+        let operator = Option::clone(self.operator.load());
         let restarts = self.restarts.load();
         // A start in the future is one before the clock was set.
         let of_device = Some(restarts.of_device(&device)).filter(|time| *time <= unix_ms()).unwrap_or(0);
@@ -129,16 +147,19 @@ impl View {
         let mut add = |source, table: &Arc<Table>, since| {
             tables.push(Known { source, table: Arc::clone(table), since });
         };
-        if let Some(table) = self.operator.load().as_ref().as_ref().and_then(|it| it.table(sender)) {
+        if let Some(table) = operator.as_ref().and_then(|it| it.table(sender)) {
             add(Source::Static, table, 0);
         }
+        // Others of the same exporter may number the same interfaces, unless the operator tells them apart.
+        let says = |domain| operator.as_ref().and_then(|it| it.sender(&Sender { domain, ..*sender }));
+        let own_text = says(sender.domain);
         let domains = self.options.get(&sender.exporter);
         let domains = domains.map(|all| {
-            // The sender's own domain first: others of the same exporter may number the same interfaces.
             let own = all.iter().filter(|it| it.domain == sender.domain);
-            own.chain(all.iter().filter(|it| it.domain != sender.domain))
+            let is_alike = |it: &&Arc<Told>| it.domain != sender.domain && says(it.domain) == own_text;
+            own.chain(all.iter().filter(is_alike)).cloned().collect::<Vec<_>>()
         });
-        for told in domains.clone().into_iter().flatten() {
+        for told in domains.iter().flatten() {
             add(Source::Options, &told.interfaces, 0);
         }
         if let Some(table) = self.snmp.get(&device) {
@@ -150,7 +171,7 @@ impl View {
         if is_here(&address) && is_here(&device) && !host.table.interfaces.is_empty() {
             add(Source::Netlink, &host.table, 0);
         }
-        for told in domains.into_iter().flatten() {
+        for told in domains.iter().flatten() {
             add(Source::LastKnown, &told.kept, 0);
         }
         if let Some(table) = self.last_known.get(&device) {
@@ -204,6 +225,8 @@ impl View {
 
 impl Names for View {
     fn sender(&mut self, sender: &Sender) -> Option<Arc<SenderText>> {
+        // A batch begins.
+        self.latest = None;
         let said = self.operator.load().as_ref().as_ref().and_then(|operator| operator.sender(sender));
         if said.as_ref().is_some_and(|said| !said.name.is_empty()) {
             return said;
@@ -219,18 +242,22 @@ impl Names for View {
     }
 
     fn interface(&mut self, sender: &Sender, index: u32) -> Option<InterfaceText> {
-        let tables = self.tables(sender);
-        match found(&tables, index) {
-            Some((source, text)) => {
-                self.metrics.found.add(source.label(), 1);
-                Some(text)
-            }
+        let latest = self.latest.take().filter(|(latest, _)| latest == sender);
+        let tables = latest.map_or_else(|| self.tables(sender), |(_, tables)| tables);
+        let found = found(&tables, index);
+        match &found {
+            Some((source, _)) => self.metrics.found.add(source.label(), 1),
             None => {
                 let missing = self.missing(sender, &tables, index);
                 self.metrics.missing.add(missing.label(), 1);
-                None
             }
         }
+        self.latest = Some((*sender, tables));
+        found.map(|(_, text)| text)
+    }
+
+    fn left_out(&mut self, answers: usize) {
+        self.metrics.left_out.inc_by(answers as u64);
     }
 
     fn has_addresses(&self) -> bool {

@@ -263,6 +263,12 @@ impl Intake {
         self.guarded(None, |intake| decoder.tick(now.elapsed_ms, intake));
     }
 
+    /// Hands over who was seen and who has started anew; whether what exporters told since may follow.
+    pub(super) fn settle_names(&mut self) -> bool {
+        self.names.hand_over();
+        self.names.has_settled()
+    }
+
     /// Lets go of names that have been replaced; to be called about every second.
     pub(super) fn refresh_names(&mut self) {
         self.names.refresh();

@@ -33,42 +33,44 @@ impl Naming {
     /// second later.
     pub(super) fn hand_over(&mut self, decoder: &mut Decoder, now: Moment) {
         self.give(decoder, now, MOST_A_TICK);
-        self.forget(now, |key| decoder.domains().knows(key));
+        self.forget(now, |key| has_names(decoder, key));
     }
 
-    /// Hands over all that a decoder has learned.
+    /// Hands over all that a decoder has learned, and waits for who is changing the book.
     pub(super) fn hand_over_all(&mut self, decoder: &mut Decoder, now: Moment) {
-        self.give(decoder, now, usize::MAX);
+        while !self.give(decoder, now, usize::MAX) {
+            std::thread::yield_now();
+        }
     }
 
     /// A decoder is given up, and what it knows with it.
     pub(super) fn ended(&mut self, decoder: &Decoder, now: Moment) {
-        let domains = decoder.domains();
-        let named = domains.keys().filter(|key| decoder.state(key).is_some_and(DomainState::has_names));
+        let named = decoder.domains().keys().filter(|key| has_names(decoder, key));
         self.gone.extend(named.map(|key| (now.elapsed_ms, *key)));
     }
 
     /// Takes the names of those out that are gone for so long that no open batch has records of theirs.
-    pub(super) fn forget(&mut self, now: Moment, knows: impl Fn(&DomainKey) -> bool) {
+    pub(super) fn forget(&mut self, now: Moment, has_names: impl Fn(&DomainKey) -> bool) {
         while let Some((at, key)) = self.gone.front().copied()
             && at + LAST_TIME <= now.elapsed_ms
         {
-            self.gone.pop_front();
-            if !knows(&key) {
-                self.book.set_options(key.exporter, (key.protocol, key.domain), None);
+            if !has_names(&key) && !self.book.set_options(key.exporter, (key.protocol, key.domain), None) {
+                return;
             }
+            self.gone.pop_front();
         }
     }
 
-    fn give(&mut self, decoder: &mut Decoder, now: Moment, most: usize) {
+    /// Gives no more than some; false if somebody else is changing the book, and the rest has to wait.
+    fn give(&mut self, decoder: &mut Decoder, now: Moment, most: usize) -> bool {
         self.marked.extend(decoder.take_named());
         self.book.count_renamed(decoder.take_renamed());
         let mut names = 0;
         while names < most
             && let Some(key) = self.marked.iter().next().copied()
         {
-            self.marked.remove(&key);
             let Some(state) = decoder.state(&key) else {
+                self.marked.remove(&key);
                 self.gone.push_back((now.elapsed_ms, key));
                 continue;
             };
@@ -76,7 +78,16 @@ impl Naming {
             let kept_ms = u64::from(decoder.domains().last_used(&key)) * HOUR_MS;
             let clocks = Clocks { unix_ms: now.unix_ms, elapsed_ms: now.elapsed_ms, kept_ms };
             let told = state.has_names().then(|| Told::new(key.protocol, key.domain, state, clocks));
-            self.book.set_options(key.exporter, (key.protocol, key.domain), told);
+            if !self.book.set_options(key.exporter, (key.protocol, key.domain), told) {
+                return false;
+            }
+            self.marked.remove(&key);
         }
+        true
     }
+}
+
+/// Whether the decoder knows names of this domain.
+pub(super) fn has_names(decoder: &Decoder, key: &DomainKey) -> bool {
+    decoder.state(key).is_some_and(DomainState::has_names)
 }

@@ -5,7 +5,7 @@
 //! each template once, so no connection may push out another's either: each has its own, smaller limits.
 
 use super::intake::Intake;
-use super::naming::Naming;
+use super::naming::{Naming, has_names};
 use super::{Clock, Context, Source, State};
 use crate::ingest::Datagram;
 use crate::ingest::tcp::{Content, Delivery, Inbox, Received, SessionId};
@@ -98,11 +98,19 @@ impl Tcp {
     }
 
     fn forget(&mut self, mut decoder: Decoder, clock: &Clock, intake: &mut Intake) {
+        settle(intake);
         self.naming.hand_over_all(&mut decoder, clock.now());
         self.naming.ended(&decoder, clock.now());
         intake.end(&mut decoder);
         self.evicted += decoder.domains().evicted();
         self.refused += decoder.domains().refused();
+    }
+}
+
+/// Waits until restarts of exporters are handed over: this shard may.
+fn settle(intake: &mut Intake) {
+    while !intake.settle_names() {
+        std::thread::yield_now();
     }
 }
 
@@ -137,13 +145,14 @@ impl Source for Tcp {
     }
 
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, _metrics: &Ingest) {
+        settle(intake);
         for decoder in self.decoders.values_mut() {
             intake.tick(decoder, clock.now());
             self.naming.hand_over_all(decoder, clock.now());
         }
         let decoders = &self.decoders;
-        let knows = |key: &_| decoders.values().any(|decoder| decoder.domains().knows(key));
-        self.naming.forget(clock.now(), knows);
+        let names = |key: &_| decoders.values().any(|decoder| has_names(decoder, key));
+        self.naming.forget(clock.now(), names);
     }
 
     /// Door and connections are gone: each has told its end.

@@ -99,7 +99,9 @@ impl Source for Udp {
     fn tick(&mut self, clock: &Clock, intake: &mut Intake, metrics: &Ingest) {
         intake.tick(&mut self.decoder, clock.now());
         self.keeping.hand_over(&mut self.decoder);
-        self.naming.hand_over(&mut self.decoder, clock.now());
+        if intake.settle_names() {
+            self.naming.hand_over(&mut self.decoder, clock.now());
+        }
         for listener in &mut self.sockets.listeners {
             let dropped = listener.newly_dropped();
             if dropped > 0 {

@@ -20,6 +20,7 @@ use super::generations::Generations;
 use super::options::DomainState;
 use super::sampling::{Basis, ByRecord, NetworkRates};
 use super::template::Template;
+use super::track::Starts;
 use crate::flow::{Exporter, Layout};
 use crate::proto::Protocol;
 use given_up::GivenUp;
@@ -75,6 +76,8 @@ pub(super) struct Domain {
     named_at: u64,
     /// The state is from before the last start, and nothing was told since.
     is_restored: bool,
+    /// Starts that its options have told of.
+    starts: Starts,
     /// What follows from it and from what others have told.
     basis: Basis,
     /// A record has named a sampler.
@@ -308,6 +311,7 @@ impl Domains {
             cost: 0,
             named_at: 0,
             is_restored: false,
+            starts: Starts::default(),
             basis,
             names_samplers: false,
             width: 0,

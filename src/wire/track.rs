@@ -186,14 +186,14 @@ const SOON: u64 = 600_000;
 
 /// The starts of an exporter.
 #[derive(Clone, Copy, Debug, Default)]
-struct Starts {
+pub(super) struct Starts {
     in_a_row: u8,
     last: u64,
 }
 
 impl Starts {
     /// Takes note of one; says whether it is to be believed.
-    fn believes(&mut self, elapsed: u64) -> bool {
+    pub(super) fn believes(&mut self, elapsed: u64) -> bool {
         let is_soon = self.in_a_row > 0 && elapsed.saturating_sub(self.last) < SOON;
         self.in_a_row = if is_soon { self.in_a_row.saturating_add(1) } else { 1 };
         self.last = elapsed;

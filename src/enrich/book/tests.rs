@@ -86,8 +86,8 @@ fn the_first_source_with_a_name_gives_it_and_gaps_are_filled_in_the_same_order()
     let (first, count) = view.interfaces(&here, 2);
     assert_eq!((first.iter().map(|(index, _)| *index).collect::<Vec<_>>(), count), (vec![1, 2], 5));
     assert_eq!(view.interfaces(&here, 0), (Vec::new(), 5));
-    assert_eq!(view.interface(&here, 1).unwrap().source, Options);
-    assert_eq!(view.interface(&here, 9), None, "no source has its name");
+    assert_eq!(view.interface_anew(&here, 1).unwrap().source, Options);
+    assert_eq!(view.interface_anew(&here, 9), None, "no source has its name");
     let elsewhere = sender("192.0.2.1", None);
     assert_eq!(told(&mut view, &elsewhere), [], "this host's interfaces are not those of others");
 }
@@ -135,17 +135,17 @@ fn what_is_missing_is_counted_by_its_reason() {
     let mut view = book.view();
     let sender = sender("192.0.2.1", None);
     let device = sender.exporter.address;
-    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(view.interface_anew(&sender, 1), None);
     assert_eq!(missing(&book), [("no_source", 1)]);
     book.set_asked(device, Some(Asked::Waiting));
-    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(view.interface_anew(&sender, 1), None);
     book.set_asked(device, Some(Asked::NoAnswer));
-    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(view.interface_anew(&sender, 1), None);
     assert_eq!(missing(&book), [("no_answer", 1), ("no_source", 1), ("waiting", 1)]);
     book.set_snmp(device, Some(table(&[(2, "s2", "", 0)])));
-    assert_eq!(view.interface(&sender, 1), None);
+    assert_eq!(view.interface_anew(&sender, 1), None);
     assert_eq!(book.metrics.missing.get("not_listed"), 1);
-    assert_eq!(view.interface(&sender, 2).unwrap().source, InterfaceSource::Snmp);
+    assert_eq!(view.interface_anew(&sender, 2).unwrap().source, InterfaceSource::Snmp);
     assert_eq!(book.metrics.found.get("snmp"), 1);
 }
 
@@ -163,14 +163,14 @@ fn what_was_told_before_an_exporter_started_anew_is_not_used_after() {
     view.saw(&sender, true);
     view.hand_over();
     assert_eq!(told(&mut view, &sender), [row(3, "a3", "", 0, InterfaceSource::Static)]);
-    assert_eq!(view.interface(&sender, 2), None);
+    assert_eq!(view.interface_anew(&sender, 2), None);
     assert_eq!(book.metrics.missing.get("restarted"), 1);
     assert!(book.devices().is_empty(), "nor is it kept");
     book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "new1", "", 0)])));
-    assert_eq!(view.interface(&sender, 1).unwrap().name, "new1".into());
+    assert_eq!(view.interface_anew(&sender, 1).unwrap().name, "new1".into());
     let anew = Table { told: u64::MAX, ..Table::clone(&table(&[(2, "new2", "", 0)])) };
     book.set_snmp(device, Some(Arc::new(anew)));
-    assert_eq!(view.interface(&sender, 2).unwrap().name, "new2".into());
+    assert_eq!(view.interface_anew(&sender, 2).unwrap().name, "new2".into());
 }
 
 #[test]
@@ -183,9 +183,33 @@ fn nothing_is_filled_in_from_who_calls_it_otherwise() {
     use InterfaceSource::Options;
     assert_eq!(told(&mut view, &sender), [row(1, "new", "", 0, Options), row(2, "b", "lan", 6, Options)]);
     let elsewhere = Sender { domain: 99, ..sender };
-    assert_eq!(view.interface(&elsewhere, 1).unwrap().name, "new".into(), "of its exporter's other domain");
+    assert_eq!(
+        view.interface_anew(&elsewhere, 1).unwrap().name,
+        "new".into(),
+        "of its exporter's other domain"
+    );
+    book.set_operator(operator("[[exporter]]\naddress = '192.0.2.1'\ndomain = 99\nname = 'another'\n"));
+    assert_eq!(view.interface_anew(&elsewhere, 1).unwrap().name, "old".into(), "the operator tells it apart");
     let other = Sender { exporter: Exporter { port: 10, ..sender.exporter }, ..sender };
-    assert_eq!(view.interface(&other, 1).unwrap().name, "old".into(), "of its device, not of its neighbour");
+    assert_eq!(
+        view.interface_anew(&other, 1).unwrap().name,
+        "old".into(),
+        "of its device, not of its neighbour"
+    );
+}
+
+#[test]
+fn who_tells_of_options_does_not_wait_for_who_is_changing_the_book() {
+    let book = Book::new();
+    let sender = sender("192.0.2.1", None);
+    let changing = book.account();
+    assert!(
+        !book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "a", "", 0)]))),
+        "to be tried again"
+    );
+    drop(changing);
+    assert!(book.set_options(sender.exporter, DOMAIN, Some(options(&[(1, "a", "", 0)]))));
+    assert_eq!(told(&mut book.view(), &sender).len(), 1);
 }
 
 #[test]

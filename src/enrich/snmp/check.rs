@@ -4,6 +4,7 @@ use super::credential::{Credential, Credentials, Level};
 use super::error::Error;
 use super::metrics::Metrics;
 use super::reading::{self, Reading};
+use super::rounds::READING_TIME;
 use super::session::{self, Session};
 use crate::config;
 use std::net::IpAddr;
@@ -86,7 +87,8 @@ async fn once(credential: &Arc<Credential>, device: IpAddr) -> Result<Found, Err
         let system = reading::system(&session).await?;
         reading::interfaces(&session, system).await
     };
-    match reading.await {
+    let read = tokio::time::timeout(READING_TIME, reading).await;
+    match read.unwrap_or(Err(Error::TooSlow(READING_TIME.as_secs()))) {
         Ok(Reading { system, interfaces, .. }) => {
             Ok(Found { name: system.name, interfaces: interfaces.len() })
         }

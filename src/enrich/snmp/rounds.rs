@@ -20,17 +20,19 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Devices that are known at once. Flow of others gets its names from elsewhere.
 pub const MOST_DEVICES: usize = 10_000;
 /// Devices that are asked at once,
-const MOST_ASKED: usize = 32;
+const MOST_ASKED: usize = 256;
 /// and those among them that failed before: they may not hold up those that answer.
-const MOST_FAILING: usize = 16;
+const MOST_FAILING: usize = 64;
+/// Devices whose interfaces are read at once: before that they are only asked who they are, which takes little.
+const MOST_READ: usize = 32;
 /// The longest that a reading may take.
-const READING_TIME: Duration = Duration::from_secs(300);
+pub(super) const READING_TIME: Duration = Duration::from_secs(300);
 /// How often devices without flow are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -58,6 +60,7 @@ impl Source {
             devices: HashMap::new(),
             asked: FuturesUnordered::new(),
             failing: 0,
+            readers: Arc::new(Semaphore::new(MOST_READ)),
         };
         rounds.run(settings, stop).await;
     }
@@ -88,6 +91,7 @@ struct Rounds {
     asked: FuturesUnordered<BoxFuture<'static, Step>>,
     /// Of those asked, how many failed before.
     failing: usize,
+    readers: Arc<Semaphore>,
 }
 
 impl Rounds {
@@ -177,7 +181,7 @@ impl Rounds {
                 if anew {
                     self.started_anew(device);
                 }
-                self.asked.push(Box::pin(read(device, session, system, by)));
+                self.asked.push(Box::pin(read(device, session, system, by, Arc::clone(&self.readers))));
             }
             Step::Read { device, reading, by } => {
                 self.failing -= usize::from(by.was_failing);
@@ -228,6 +232,12 @@ impl Rounds {
             return;
         }
         self.source.book.set_snmp(ip, Some(table));
+        if !self.source.book.has_snmp(ip)
+            && let Some(told) = &mut device.told
+        {
+            // The book had no room for it: nor has this.
+            told.table = Arc::default();
+        }
         let name = SenderText { name: reading.system.name.clone(), ..SenderText::default() };
         self.source.book.set_device_name(ip, Some(Arc::new(name)).filter(|text| !text.name.is_empty()));
     }
@@ -322,7 +332,9 @@ async fn meet(device: IpAddr, by: Tried, is_probed: bool, metrics: Metrics) -> S
     }
 }
 
-async fn read(device: IpAddr, session: Session, system: System, by: Tried) -> Step {
+async fn read(device: IpAddr, session: Session, system: System, by: Tried, readers: Arc<Semaphore>) -> Step {
+    // It is never closed.
+    let _turn = readers.acquire().await;
     match tokio::time::timeout(READING_TIME, reading::interfaces(&session, system)).await {
         Ok(Ok(reading)) => Step::Read { device, reading, by },
         Ok(Err(error)) => Step::Failed { device, error, by },

@@ -98,7 +98,9 @@ impl Domains {
             domain.state.named_after(run.boot_time);
         }
         self.has_told(key, sum);
-        if sum.restarted {
+        let elapsed = self.books.elapsed;
+        let starts = self.map.get_mut(key).map(|domain| &mut domain.starts);
+        if sum.restarted && starts.is_some_and(|starts| starts.believes(elapsed)) {
             self.restarted(key.exporter);
             has_restarted = true;
         }
