@@ -92,8 +92,9 @@ fn what_was_read_is_known_after_a_restart_without_snmp() {
     let records = rig.records();
     assert!(records[seen..].iter().all(is_named), "the first one has its name: {}", records[seen]);
     assert_eq!(records[seen]["exporterName"], "router.example");
-    let senders = &after.status()["exporters"][0]["senders"][0];
-    assert_eq!(senders["interfaces"][0]["source"], "last_known", "{senders}");
+    wait_until("the source in /status", || {
+        after.status()["exporters"][0]["senders"][0]["interfaces"][0]["source"] == "last_known"
+    });
 }
 
 #[test]
