@@ -107,7 +107,7 @@ impl Domains {
         has_restarted
     }
 
-    /// A number for now, which is never 0.
+    /// The time as a mark, in milliseconds from 1 on: 0 stands for never.
     fn mark(&self) -> u64 {
         self.books.elapsed + 1
     }
